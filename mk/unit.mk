@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Unit tests: each tests/unit/test_*.c (but for the engine and the shim, see tls.mk, shim.mk) is one Check program, linked
+# with the daemon's objects but main. SAN=address,undefined works here too.
+
+UNIT_SRC := $(filter-out tests/unit/test_tls_% tests/unit/test_shim_%,$(sort $(wildcard tests/unit/test_*.c)))
+UNIT_BIN  = $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_SRC))
+UNIT_OBJ  = $(filter-out $(B)/exe/meshd/main.o,$(MESHD_OBJ))
+UNIT_LIBS = -levent_core -levent_extra -levent_openssl -lconfig -ljansson -lssl -lcrypto -lpthread
+UNIT_CHECK = $(shell pkg-config --libs check)
+
+.PHONY: check-unit
+check-unit: $$(UNIT_BIN) ## run the unit tests
+	@fail=0; for t in $(UNIT_BIN); do \
+	  echo "  UNIT    $$(basename $$t)"; CK_VERBOSITY=minimal $$t || fail=1; done; exit $$fail
+
+$(B)/unit/%: $(B)/exe/tests/unit/%.o $$(UNIT_OBJ)
+	@mkdir -p $(@D)
+	@[ "$(V)" = 1 ] || echo "  LD      $@"
+	$(Q)$(CC) -pie $(LDHARD) -o $@ $^ $(UNIT_LIBS) $(UNIT_CHECK)
+
+$(B)/fakeshim: $(B)/exe/tests/tools/fakeshim.o $(B)/exe/common/snap.o $(B)/exe/common/err.o \
+               $(B)/exe/common/addr.o
+	@[ "$(V)" = 1 ] || echo "  LD      $@"
+	$(Q)$(CC) -pie $(LDHARD) -o $@ $^
+
+.SECONDARY: $(patsubst %.c,$(B)/exe/%.o,$(UNIT_SRC))
+
+-include $(patsubst %.c,$(B)/exe/%.d,$(UNIT_SRC)) $(B)/exe/tests/tools/fakeshim.d

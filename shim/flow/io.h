@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_io: data calls on mesh connections, blocking rules included. Results are as the system
+ * call's but with -errno, or SHIM_PASS. flags: MSG_*.
+ */
+#ifndef SHIM_FLOW_IO_H
+#define SHIM_FLOW_IO_H
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "shim/flow/conn.h"
+
+/* In flags, from read() and its like: a length of zero returns at once [read(2)], while recv() waits. */
+#define SHIM_IO_FILE 0x10000000
+ssize_t shim_io_read(int fd, const struct iovec *iov, int cnt, int flags);
+ssize_t shim_io_write(int fd, const struct iovec *iov, int cnt, int flags);
+ssize_t shim_io_sendfile(int fd, int in, off_t *off, size_t n);
+/* FIONREAD. */
+int shim_io_available(int fd);
+
+/* Before a call on another descriptor that may sleep: drives our work until fd is ready or nothing
+ * is left to drive. 0, or -EINTR. */
+int shim_io_before(int fd, short events);
+/* True when a call that was interrupted may silently go on: no handler without SA_RESTART. */
+bool shim_io_restarts(void);
+
+#endif

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_rx: see rx.h.
+ *
+ * Greedy receive: with room for C bytes and h bytes of a partial record held, at most C + 22 - h
+ * bytes are asked for. Every complete record carries at least 22 bytes that are not plaintext, so
+ * all complete records in what came fit the caller's room; what is left over is part of one record
+ * and goes to the spill. A record longer than the room is consumed but for its last byte, which is
+ * peeked at, and served from the spill (SHIM_RX_PLAIN).
+ */
+#include "shim/flow/rx.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "shim/core/log.h"
+#include "shim/core/stat.h"
+#include "shim/flow/ident.h"
+#include "shim/flow/rx_int.h"
+#include "shim/real.h"
+
+#define DIRECT 4096u /* longer than alerts, KeyUpdates, and tickets with a certificate inside */
+
+struct shim_key *
+shim_rx_key(struct shim_slot *s)
+{
+    return (struct shim_key *)(void *)s->rx_key;
+}
+
+/* The connection cannot go on. The kernel's socket is shut down, so that it is readable and
+ * whoever polls learns of it. */
+static ssize_t
+die(int fd, struct shim_slot *s, enum mesh_err e)
+{
+    atomic_store(&s->err, e);
+    atomic_fetch_or(&s->flags, SHIM_SF_RX_DEAD);
+    shim_stat_err(e);
+    shim_log_info("receive: %s (%s)", mesh_err_text(e), mesh_err_reason(e));
+    (void)sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0);
+    return -mesh_err_errno(e);
+}
+
+size_t
+shim_rx_record_len(const uint8_t *p)
+{
+    size_t n = (size_t)p[3] << 8 | p[4];
+    if (p[0] != SHIM_REC_DATA || p[1] != 3 || p[2] != 3 || n > SHIM_REC_CIPHER_MAX || n < 17) {
+        return 0;
+    }
+    return n + SHIM_REC_HEAD;
+}
+
+static enum mesh_err
+on_handshake(struct shim_slot *s, const uint8_t *p, size_t n)
+{
+    while (n > 0) {
+        if (s->rx_msg > 0) {
+            size_t skip = s->rx_msg < n ? s->rx_msg : n;
+            s->rx_msg -= (uint32_t)skip;
+            p += skip;
+            n -= skip;
+            continue;
+        }
+        /* A header split over records is legal but nobody sends it: refused. */
+        if (n < 4) {
+            return MESH_E_BAD_RECORD;
+        }
+        size_t len = (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+        if (p[0] == 4) { /* NewSessionTicket: of no use to us */
+            s->rx_msg = (uint32_t)len;
+            p += 4;
+            n -= 4;
+            continue;
+        }
+        /* KeyUpdate ends its record [RFC8446 5.1]. */
+        if (p[0] != 24 || len != 1 || n != 5 || p[4] > 1) {
+            return MESH_E_BAD_RECORD;
+        }
+        if (p[4] == 1) {
+            atomic_fetch_or(&s->flags, SHIM_SF_KU_DUE);
+        }
+        shim_stat_add(MESH_STAT_KEY_UPDATES, 1);
+        return atomic_load(&shim_tls)->key_update(shim_rx_key(s));
+    }
+    return MESH_OK;
+}
+
+static enum mesh_err
+on_control(struct shim_slot *s, uint8_t type, const uint8_t *p, size_t n)
+{
+    if (type == SHIM_REC_HANDSHAKE) {
+        return on_handshake(s, p, n);
+    }
+    if (type != SHIM_REC_ALERT || n != 2) {
+        return MESH_E_BAD_RECORD;
+    }
+    if (p[1] == 0) { /* close_notify */
+        atomic_fetch_or(&s->flags, SHIM_SF_RX_EOF);
+    } else if (p[1] != 90) { /* user_canceled says nothing */
+        return MESH_E_PEER_ALERT;
+    }
+    return MESH_OK;
+}
+
+static void
+spill_drop(struct shim_slot *s)
+{
+    shim_spill_put(s->rx_spill);
+    s->rx_spill = 0;
+    s->rx_state = SHIM_RX_NONE;
+    s->rx_len = s->rx_off = 0;
+}
+
+/* Keeps the head of an incomplete record. */
+static enum mesh_err
+spill_keep(struct shim_slot *s, const uint8_t *p, size_t n)
+{
+    if (n == 0) {
+        if (s->rx_spill) {
+            spill_drop(s);
+        }
+        return MESH_OK;
+    }
+    if (!s->rx_spill) {
+        s->rx_spill = shim_spill_get();
+        shim_stat_add(MESH_STAT_RX_SPILLS, 1);
+    }
+    uint8_t *to = shim_spill_at(s->rx_spill);
+    if (!to || n > SHIM_SPILL_SIZE) {
+        return MESH_E_SPILL;
+    }
+    memmove(to, p, n);
+    s->rx_state = SHIM_RX_PARTIAL;
+    s->rx_len = (uint32_t)n;
+    return MESH_OK;
+}
+
+static ssize_t
+on_fin(int fd, struct shim_slot *s)
+{
+    if (shim_slot_has(s, SHIM_SF_RX_EOF | SHIM_SF_RX_SHUT)) {
+        return 0;
+    }
+    if (s->rx_state == SHIM_RX_PARTIAL) {
+        return die(fd, s, MESH_E_TRUNCATED);
+    }
+    if (shim_slot_has(s, SHIM_SF_STRICT_CLOSE)) {
+        return die(fd, s, MESH_E_TRUNCATED);
+    }
+    atomic_fetch_or(&s->flags, SHIM_SF_RX_EOF);
+    shim_stat_add(MESH_STAT_EOF_UNCLEAN, 1);
+    return 0;
+}
+
+/* Serves from a decrypted record; the kernel's last byte goes with the last plaintext. */
+static size_t
+serve_plain(int fd, struct shim_slot *s, struct shim_iov *room)
+{
+    size_t n = s->rx_len - s->rx_off;
+    n = n < room->left ? n : room->left;
+    shim_iov_put(room, shim_spill_at(s->rx_spill) + s->rx_off, n);
+    s->rx_off += (uint32_t)n;
+    if (s->rx_off == s->rx_len) {
+        uint8_t last;
+        (void)sys_recv(fd, &last, 1, MSG_DONTWAIT);
+        spill_drop(s);
+    }
+    return n;
+}
+
+/* The spill holds all of a record but its last byte. MESH_OK: now SHIM_RX_PLAIN, or a control
+ * record was handled; *again false when the last byte is not there yet. */
+static enum mesh_err
+open_big(int fd, struct shim_slot *s, bool *again)
+{
+    uint8_t *rec = shim_spill_at(s->rx_spill), type = 0;
+    size_t len = 0;
+    *again = false;
+    if (sys_recv(fd, rec + s->rx_len, 1, MSG_PEEK | MSG_DONTWAIT) != 1) {
+        return MESH_OK;
+    }
+    enum mesh_err e = atomic_load(&shim_tls)->open(shim_rx_key(s), rec, s->rx_len + 1, rec, &len, &type);
+    if (e != MESH_OK) {
+        return e;
+    }
+    *again = true;
+    shim_stat_add(MESH_STAT_RX_RECORDS, 1);
+    if (type == SHIM_REC_DATA && len > 0) {
+        s->rx_state = SHIM_RX_PLAIN;
+        s->rx_off = 0;
+        s->rx_len = (uint32_t)len;
+        return MESH_OK;
+    }
+    uint8_t last;
+    (void)sys_recv(fd, &last, 1, MSG_DONTWAIT);
+    e = type == SHIM_REC_DATA ? MESH_OK : on_control(s, type, rec, len);
+    spill_drop(s);
+    return e;
+}
+
+/* Opens the complete records in buf[0, n); *used is where the first incomplete one begins. */
+static enum mesh_err
+open_records(struct shim_slot *s, uint8_t *buf, size_t n, struct shim_iov *room, size_t *used,
+             size_t *got)
+{
+    const struct shim_tls_ops *tls = atomic_load(&shim_tls);
+    size_t pos = 0;
+    while (n - pos >= SHIM_REC_HEAD && !shim_slot_has(s, SHIM_SF_RX_EOF)) {
+        size_t len = shim_rx_record_len(buf + pos), plain = 0;
+        uint8_t type = 0, *direct = NULL;
+        if (len == 0) {
+            return MESH_E_BAD_RECORD;
+        }
+        if (len > n - pos) {
+            break;
+        }
+        /* Straight into the program's buffer, if the record is surely data: a control record must
+         * leave no trace there, and is never this long. */
+        size_t piece = room->iov && len >= DIRECT ? shim_iov_piece(room, &direct) : 0;
+        uint8_t *to = piece >= len - SHIM_REC_OVERHEAD && piece ? direct : buf + pos + SHIM_REC_HEAD;
+        enum mesh_err e = tls->open(shim_rx_key(s), buf + pos, len, to, &plain, &type);
+        if (e != MESH_OK) {
+            return e;
+        }
+        pos += len;
+        shim_stat_add(MESH_STAT_RX_RECORDS, 1);
+        if (type != SHIM_REC_DATA) {
+            e = on_control(s, type, to, plain);
+            if (e != MESH_OK) {
+                return e;
+            }
+        } else if (to == direct) {
+            shim_iov_skip(room, plain);
+            *got += plain;
+        } else {
+            shim_iov_put(room, to, plain);
+            *got += plain;
+        }
+    }
+    *used = shim_slot_has(s, SHIM_SF_RX_EOF) ? n : pos;
+    return MESH_OK;
+}
+
+/* How many bytes may be asked for now; *big when the held record is longer than the room. */
+static size_t
+ask(const struct shim_slot *s, size_t room, const uint8_t *held, bool *big)
+{
+    size_t h = s->rx_state == SHIM_RX_PARTIAL ? s->rx_len : 0;
+    size_t most = room < 4 * SHIM_REC_PLAIN_MAX ? room + SHIM_REC_OVERHEAD
+                                                : 4 * (SHIM_REC_PLAIN_MAX + SHIM_REC_OVERHEAD);
+    *big = false;
+    if (h >= SHIM_REC_HEAD) {
+        size_t len = shim_rx_record_len(held);
+        if (len > most) {
+            *big = true;
+            return len - 1 - h;
+        }
+    }
+    return most > h ? most - h : 0;
+}
+
+ssize_t
+shim_rx_round(int fd, struct shim_slot *s, struct shim_iov *room, uint8_t *buf, bool *more)
+{
+    size_t held = s->rx_state == SHIM_RX_PARTIAL ? s->rx_len : 0, got = 0, used = 0;
+    bool big = false, again = false;
+    *more = false;
+    if (held) {
+        memcpy(buf, shim_spill_at(s->rx_spill), held);
+    }
+    size_t want = ask(s, room->left, buf, &big);
+    long r = want ? sys_recv(fd, buf + held, want, MSG_DONTWAIT) : 0;
+    if (r < 0 || (r == 0 && want)) {
+        return r < 0 ? r : on_fin(fd, s);
+    }
+    size_t n = held + (size_t)r;
+    enum mesh_err e = open_records(s, buf, n, room, &used, &got);
+    if (e == MESH_OK) {
+        e = spill_keep(s, buf + used, n - used);
+    }
+    if (e == MESH_OK && s->rx_state == SHIM_RX_PARTIAL && s->rx_len >= SHIM_REC_HEAD) {
+        size_t len = shim_rx_record_len(shim_spill_at(s->rx_spill));
+        if (len == 0) {
+            e = MESH_E_BAD_RECORD;
+        } else if (s->rx_len + 1 == len && len - SHIM_REC_OVERHEAD > room->left) {
+            e = open_big(fd, s, &again);
+        } else if (len - SHIM_REC_OVERHEAD > room->left && !big) {
+            again = true; /* now known to be big: fetch the rest of it */
+        }
+    }
+    if (e != MESH_OK) {
+        ssize_t bad = die(fd, s, e);
+        return got ? (ssize_t)got : bad;
+    }
+    *more = again || ((size_t)r == want && room->left > 0);
+    return got ? (ssize_t)got : (shim_slot_has(s, SHIM_SF_RX_EOF) ? 0 : -EAGAIN);
+}
+
+/* With a partial record held, the socket is to be readable when the rest is there, not before:
+ * SO_RCVLOWAT says so to poll, select and epoll [DESIGN D2]. The kernel cuts it at half the buffer. */
+void
+shim_rx_set_lowat(int fd, struct shim_slot *s)
+{
+    uint32_t want = 1;
+    if (s->rx_state == SHIM_RX_PARTIAL && s->rx_len >= SHIM_REC_HEAD) {
+        want = (uint32_t)shim_rx_record_len(shim_spill_at(s->rx_spill)) - s->rx_len;
+    }
+    if (want != s->rx_lowat && (want > 1 || s->rx_lowat > 1)) {
+        int val = (int)want;
+        (void)sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &val, sizeof(val));
+        s->rx_lowat = want;
+    }
+}
+
+static void
+count_rx(struct shim_slot *s, size_t n)
+{
+    struct mesh_page_conn *c = shim_stat_conn(s);
+    shim_stat_add(MESH_STAT_RX_BYTES, n);
+    if (c) {
+        atomic_fetch_add_explicit(&c->rx_bytes, n, memory_order_relaxed);
+    }
+}
+
+ssize_t
+shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room)
+{
+    size_t total = 0;
+    ssize_t r = -EAGAIN;
+    bool more = true;
+    uint8_t *buf = NULL;
+    while (more && room->left > 0) {
+        if (s->rx_state == SHIM_RX_PLAIN) {
+            total += serve_plain(fd, s, room);
+            continue;
+        }
+        if (shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF)) {
+            r = shim_slot_has(s, SHIM_SF_RX_EOF) ? 0
+                                                 : -mesh_err_errno((enum mesh_err)s->err);
+            break;
+        }
+        if (s->rx_errno) {
+            r = total ? -EAGAIN : -s->rx_errno;
+            s->rx_errno = total ? s->rx_errno : 0;
+            break;
+        }
+        if (!buf && !(buf = shim_scratch_get())) {
+            r = -ENOBUFS;
+            break;
+        }
+        r = shim_rx_round(fd, s, room, buf, &more);
+        total += r > 0 ? (size_t)r : 0;
+    }
+    if (buf) {
+        shim_scratch_put(buf);
+        shim_rx_set_lowat(fd, s);
+    }
+    if (total) {
+        if (r < 0 && r != -EAGAIN) {
+            s->rx_errno = (int32_t)-r; /* the kernel tells it once only */
+        }
+        count_rx(s, total);
+        return (ssize_t)total;
+    }
+    return r;
+}
+
+void
+shim_rx_drain_control(int fd, struct shim_slot *s)
+{
+    static const struct iovec none = {NULL, 0};
+    struct shim_iov nowhere = {&none, 1, 0, 0};
+    uint8_t *buf = s->rx_state == SHIM_RX_NONE ? shim_scratch_get() : NULL;
+    if (buf) {
+        bool more = true;
+        for (int i = 0; i < 8 && more && s->rx_state != SHIM_RX_PLAIN; i++) {
+            if (shim_slot_has(s, SHIM_SF_RX_EOF | SHIM_SF_RX_DEAD)) {
+                break;
+            }
+            (void)shim_rx_round(fd, s, &nowhere, buf, &more);
+        }
+        shim_scratch_put(buf);
+    }
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_tx: see tx.h.
+ */
+#include "shim/flow/tx.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "shim/core/stat.h"
+#include "shim/flow/ident.h"
+#include "shim/real.h"
+
+#define BATCH 4u
+
+static struct shim_key *
+key_of(struct shim_slot *s)
+{
+    return (struct shim_key *)(void *)s->tx_key;
+}
+
+int
+shim_tx_flush(int fd, struct shim_slot *s)
+{
+    while (s->tx_spill) {
+        size_t n = s->tx_len - s->tx_off;
+        long r = sys_send(fd, shim_spill_at(s->tx_spill) + s->tx_off, n, MSG_DONTWAIT);
+        if (r < 0) {
+            if (r == -EINTR) {
+                continue;
+            }
+            return (int)r;
+        }
+        s->tx_off += (uint32_t)r;
+        if ((size_t)r == n) {
+            shim_spill_put(s->tx_spill);
+            s->tx_spill = 0;
+        }
+    }
+    return 0;
+}
+
+/* Keeps the unsent part of one record. */
+static int
+keep_tail(struct shim_slot *s, const uint8_t *p, size_t n)
+{
+    s->tx_spill = shim_spill_get();
+    uint8_t *to = shim_spill_at(s->tx_spill);
+    if (!to) {
+        /* A record torn apart cannot be mended: the peer must not take it for the end. */
+        atomic_fetch_or(&s->flags, SHIM_SF_TX_DEAD);
+        shim_stat_err(MESH_E_SPILL);
+        return -mesh_err_errno(MESH_E_SPILL);
+    }
+    memcpy(to, p, n);
+    s->tx_off = 0;
+    s->tx_len = (uint32_t)n;
+    shim_stat_add(MESH_STAT_TX_SPILLS, 1);
+    return 0;
+}
+
+/* One record of a kind other than data, sent whole or with a tail; -EAGAIN: taken back. */
+static int
+put_control(int fd, struct shim_slot *s, uint8_t type, const uint8_t *body, size_t n, int more)
+{
+    uint8_t rec[64];
+    struct shim_key *key = key_of(s);
+    uint64_t seq = key->seq;
+    size_t len = atomic_load(&shim_tls)->seal(key, type, body, n, rec);
+    if (len == 0) {
+        return -mesh_err_errno(MESH_E_KEY_LIMIT);
+    }
+    long r = sys_send(fd, rec, len, MSG_DONTWAIT | more);
+    if (r < 0) {
+        key->seq = seq;
+        return (int)r;
+    }
+    return (size_t)r < len ? keep_tail(s, rec + r, len - (size_t)r) : 0;
+}
+
+/* KeyUpdate goes out under the old key; everything after it under the new one. */
+static int
+send_key_update(int fd, struct shim_slot *s)
+{
+    static const uint8_t msg[5] = {24, 0, 0, 1, 0};
+    int r = put_control(fd, s, SHIM_REC_HANDSHAKE, msg, sizeof(msg), 0);
+    if (r == 0) {
+        atomic_fetch_and(&s->flags, ~(uint32_t)SHIM_SF_KU_DUE);
+        shim_stat_add(MESH_STAT_KEY_UPDATES, 1);
+        r = atomic_load(&shim_tls)->key_update(key_of(s)) == MESH_OK ? shim_tx_flush(fd, s) : -EIO;
+    }
+    return r;
+}
+
+/* Seals up to BATCH records of data into buf. */
+static size_t
+seal_batch(struct shim_slot *s, struct shim_iov *data, uint8_t *buf, size_t plain[], size_t rec[],
+           unsigned *count)
+{
+    const struct shim_tls_ops *tls = atomic_load(&shim_tls);
+    size_t len = 0;
+    *count = 0;
+    while (data->left > 0 && *count < BATCH) {
+        uint8_t *p, *out = buf + len;
+        size_t n = data->left < SHIM_REC_PLAIN_MAX ? data->left : SHIM_REC_PLAIN_MAX;
+        size_t r;
+        if (shim_iov_piece(data, &p) >= n) {
+            r = tls->seal(key_of(s), SHIM_REC_DATA, p, n, out);
+            shim_iov_skip(data, n);
+        } else {
+            shim_iov_get(data, out + SHIM_REC_HEAD, n); /* sealed in place */
+            r = tls->seal(key_of(s), SHIM_REC_DATA, out + SHIM_REC_HEAD, n, out);
+        }
+        if (r == 0) {
+            return 0;
+        }
+        plain[*count] = n;
+        rec[(*count)++] = r;
+        len += r;
+    }
+    return len;
+}
+
+static void
+count_tx(struct shim_slot *s, size_t n, unsigned records)
+{
+    struct mesh_page_conn *c = shim_stat_conn(s);
+    shim_stat_add(MESH_STAT_TX_BYTES, n);
+    shim_stat_add(MESH_STAT_TX_RECORDS, records);
+    if (c) {
+        atomic_fetch_add_explicit(&c->tx_bytes, n, memory_order_relaxed);
+    }
+}
+
+/* Seals and sends one batch. Returns plaintext bytes that count as written, or -errno. */
+static ssize_t
+put_batch(int fd, struct shim_slot *s, struct shim_iov *data, int more, uint8_t *buf)
+{
+    size_t plain[BATCH], rec[BATCH], done = 0, at = 0;
+    unsigned count, i;
+    struct shim_key *key = key_of(s);
+    struct shim_iov start = *data;
+    uint64_t seq = key->seq;
+    size_t len = seal_batch(s, data, buf, plain, rec, &count);
+    if (len == 0) {
+        shim_stat_err(MESH_E_KEY_LIMIT);
+        return -mesh_err_errno(MESH_E_KEY_LIMIT);
+    }
+    long r = sys_send(fd, buf, len, MSG_DONTWAIT | more);
+    for (i = 0; r > 0 && i < count && at < (size_t)r; i++) {
+        at += rec[i];
+        done += plain[i];
+    }
+    if (i < count) { /* records i.. were never on the wire */
+        key->seq = seq + i;
+        *data = start;
+        shim_iov_skip(data, done);
+    }
+    if (r < 0) {
+        return r;
+    }
+    count_tx(s, done, i);
+    if (at > (size_t)r) {
+        int e = keep_tail(s, buf + r, at - (size_t)r);
+        return e ? e : (ssize_t)done;
+    }
+    return (ssize_t)done;
+}
+
+ssize_t
+shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more)
+{
+    size_t total = 0;
+    ssize_t r = shim_tx_flush(fd, s);
+    if (r == 0 && shim_slot_has(s, SHIM_SF_TX_DEAD)) {
+        r = -ECONNRESET;
+    }
+    if (r == 0 && (shim_slot_has(s, SHIM_SF_KU_DUE) ||
+                   atomic_load(&shim_tls)->key_update_due(key_of(s)))) {
+        r = send_key_update(fd, s);
+    }
+    uint8_t *buf = r == 0 ? shim_scratch_get() : NULL;
+    if (r == 0 && !buf) {
+        r = -ENOBUFS;
+    }
+    while (r >= 0 && data->left > 0 && !s->tx_spill) {
+        r = put_batch(fd, s, data, more, buf);
+        total += r > 0 ? (size_t)r : 0;
+    }
+    if (buf) {
+        shim_scratch_put(buf);
+    }
+    return total ? (ssize_t)total : r;
+}
+
+int
+shim_tx_close_notify(int fd, struct shim_slot *s)
+{
+    static const uint8_t msg[2] = {1, 0};
+    int r = shim_tx_flush(fd, s);
+    if (r != 0 || shim_slot_has(s, SHIM_SF_TX_SHUT | SHIM_SF_TX_DEAD)) {
+        return r;
+    }
+    /* Held back until the FIN that follows at once: the peer is woken for the end only once. */
+    r = put_control(fd, s, SHIM_REC_ALERT, msg, sizeof(msg), MSG_MORE);
+    if (r != -EAGAIN) {
+        atomic_fetch_or(&s->flags, SHIM_SF_TX_SHUT);
+        r = r == 0 ? shim_tx_flush(fd, s) : r;
+    }
+    return r;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_work: connections of this process that need driving: handshakes under way, bytes that wait
+ * for room in the kernel, and connections that the program closed before they were done
+ * [DESIGN D11]. Every wrapper that waits drives all of them. Empty in steady state: one load.
+ *
+ * Items live in this process's memory. A handshake's OpenSSL state is copied by fork like
+ * everything else; slot.hs_step tells which copy is the current one: only a process whose item has
+ * the slot's step may drive, and it advances both, under the slot's rx_lock. The others wait for the
+ * phase to change. A child leaves all to its parent, but for connections that it uses itself.
+ *
+ * One lock for the list and all items. It is never held while sleeping in the kernel, and is taken
+ * around fork. A signal handler above its holder finds shim_work_enter() false and does without.
+ */
+#ifndef SHIM_FLOW_WORK_H
+#define SHIM_FLOW_WORK_H
+
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+
+#include "shim/core/slot.h"
+#include "shim/tls/tls.h"
+
+#define SHIM_NEVER      UINT64_MAX
+#define SHIM_EARLY_MAX  (256u << 10) /* stands for the socket's send buffer before TLS */
+#define SHIM_HS_OUT     8192u
+
+struct shim_work {
+    struct shim_work *next;
+    uint64_t cookie;
+    uint32_t slot, step;
+    int fd;
+    bool owned;    /* the program closed it; fd is our duplicate */
+    bool answered; /* the peer has sent something */
+    bool spoke;    /* server: the program wrote before the client did */
+    bool may_be_plain, detected;
+    bool dormant;   /* after fork, in the child: the parent's until the child uses the connection */
+    bool helper;    /* closed here, other processes go on: only to finish the handshake for them */
+    _Atomic bool held; /* connect() has not been called yet: nobody may drive it */
+    bool abandoned; /* another process drives this handshake now */
+    bool tls_done;  /* the engine is done, its last flight is not out yet */
+    bool patient;   /* expires_at is the long one */
+    struct shim_hs *hs;
+    uint64_t started, grace_at, detect_at, expires_at, linger_at; /* CLOCK_MONOTONIC ns */
+    struct mesh_addr to; /* client: where it connected to */
+    char expect_id[MESH_ID_MAX];
+    uint8_t *early; /* plaintext taken before the handshake, [early_off, early_len) */
+    size_t early_len, early_off;
+    uint32_t in_len, out_len, out_off;
+    uint8_t in[SHIM_REC_MAX];
+    uint8_t out[SHIM_HS_OUT];
+};
+
+extern _Atomic int shim_work_count;
+
+static inline bool
+shim_work_any(void)
+{
+    return __builtin_expect(atomic_load_explicit(&shim_work_count, memory_order_relaxed) > 0, 0);
+}
+
+/* Items that sleep since fork; poll and select look whether one of theirs is among them. */
+bool shim_work_sleeps(void);
+
+bool shim_work_enter(void);
+void shim_work_leave(void);
+
+/* Under the lock: */
+struct shim_work *shim_work_new(struct shim_slot *s, int fd); /* NULL: no memory */
+struct shim_work *shim_work_of(const struct shim_slot *s);
+struct shim_work *shim_work_by_cookie(uint64_t cookie);
+void shim_work_drop(struct shim_work *w); /* closes fd if owned */
+
+/* The program uses this connection: an item that slept since fork is ours to drive. */
+void shim_work_wake(const struct shim_slot *s);
+
+/* Makes sure that the unsent tail of s is looked after. */
+void shim_work_tail(struct shim_slot *s, int fd);
+
+/* One pass over everything. */
+void shim_work_drive(void);
+
+/* Waits as ppoll(2) would for p[0..n), and drives meanwhile. Returns the number of entries with
+ * events, or -errno; 0 at the deadline (CLOCK_MONOTONIC ns, SHIM_NEVER), and 0 as soon as the state
+ * of `until` (NULL: of any connection) has changed, for the caller to look again. Sleeps without
+ * the lock; a cancellation point. */
+int shim_work_wait(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *mask,
+                   const struct shim_slot *until);
+
+/* At exit: finishes what it can within the linger time, hands the rest to meshd. */
+void shim_work_finish(void);
+
+void shim_work_before_fork(void);
+void shim_work_after_fork(bool child);
+
+/* Grows whenever a connection changes its phase or is declared established. */
+extern _Atomic unsigned shim_work_changes;
+
+/* Called, under the lock, when what a program may see of fd has changed; set by ready/. */
+extern void (*shim_work_on_change)(int fd);
+
+#endif

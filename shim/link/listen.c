@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_link, the part about listeners [DESIGN D9]. Keeps what this process registered, by cookie,
+ * so that it can be told to a meshd that lost its registry.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "shim/core/env.h"
+#include "shim/core/lock.h"
+#include "shim/core/log.h"
+#include "shim/core/stat.h"
+#include "shim/link/link.h"
+#include "shim/link/link_int.h"
+#include "shim/link/wire.h"
+#include "shim/real.h"
+
+#define KEPT 256
+
+static struct mesh_wire_listen_req kept[KEPT]; /* cookie 0: free */
+static struct shim_lock lock;
+
+/* A socket through which meshd hears of the last close in this namespace. */
+static int
+diag_open(void)
+{
+    int fd = (int)sys_call(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                           NETLINK_SOCK_DIAG, 0);
+    struct sockaddr_nl sa = {.nl_family = AF_NETLINK,
+                             .nl_groups = 1u << (SKNLGRP_INET_TCP_DESTROY - 1) |
+                                          1u << (SKNLGRP_INET6_TCP_DESTROY - 1)};
+    if (fd >= 0 && sys_call(SYS_bind, fd, &sa, sizeof(sa), 0) != 0) {
+        (void)sys_close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static enum mesh_err
+call_listen(const struct mesh_wire_listen_req *req, uint8_t *mode)
+{
+    struct mesh_wire_listen_rep rep = {0};
+    struct shim_wire_call c = {.type = MESH_WIRE_LISTEN, .req = req, .req_len = sizeof(*req),
+                               .send_fd = -1, .rep = &rep, .rep_cap = sizeof(rep)};
+    enum mesh_err e = shim_wire_call(&c, 2000);
+    if (e == MESH_OK && rep.need_diag) {
+        int diag = diag_open();
+        if (diag >= 0) {
+            c.send_fd = diag;
+            e = shim_wire_call(&c, 2000);
+            (void)sys_close(diag);
+        }
+    }
+    if (e == MESH_OK) {
+        *mode = rep.mode;
+    }
+    return e;
+}
+
+/* A wildcard listener is reachable from other namespaces by the interfaces' addresses. */
+static void
+add_ifaddrs(struct mesh_wire_listen_req *req)
+{
+    struct ifaddrs *all = NULL;
+    struct mesh_addr any = {.port = 0};
+    memcpy(any.ip, req->addr, 16);
+    bool v6 = !mesh_addr_is_v4(&any), v4 = !(req->flags & MESH_EP_V6ONLY);
+    if (getifaddrs(&all) != 0) {
+        return;
+    }
+    for (struct ifaddrs *i = all; i && req->ifaddrs < MESH_WIRE_IFADDRS; i = i->ifa_next) {
+        struct mesh_addr a;
+        if (!i->ifa_addr || !mesh_addr_from(&a, i->ifa_addr, sizeof(struct sockaddr_in6)) ||
+            mesh_addr_is_loopback(&a) || !(mesh_addr_is_v4(&a) ? v4 : v6) ||
+            (!mesh_addr_is_v4(&a) && a.ip[0] == 0xfe && (a.ip[1] & 0xc0) == 0x80)) {
+            continue; /* link-local addresses mean nothing without their interface */
+        }
+        memcpy(req->ifaddr[req->ifaddrs++], a.ip, 16);
+    }
+    freeifaddrs(all);
+}
+
+static void
+keep(const struct mesh_wire_listen_req *req)
+{
+    if (!shim_lock_get(&lock, NULL)) {
+        return;
+    }
+    for (unsigned i = 0; i < KEPT; i++) {
+        if (kept[i].cookie == 0 || kept[i].cookie == req->cookie) {
+            kept[i] = *req;
+            break;
+        }
+    }
+    shim_lock_put(&lock);
+}
+
+enum mesh_err
+shim_link_listen(int fd, const struct mesh_addr *addr, bool v6only, uint64_t cookie, uint8_t *mode)
+{
+    struct mesh_wire_listen_req req = {.netns = shim_link_netns(), .cookie = cookie,
+                                       .port = addr->port};
+    struct stat st;
+    if (sys_call(SYS_fstat, fd, &st, 0, 0) == 0) {
+        req.inode = st.st_ino;
+    }
+    memcpy(req.addr, addr->ip, 16);
+    memcpy(req.service, shim_env.service, sizeof(req.service));
+    if (mesh_addr_is_any(addr)) {
+        req.flags = (uint8_t)(MESH_EP_ANY | (v6only ? MESH_EP_V6ONLY : 0));
+        add_ifaddrs(&req);
+    }
+    enum mesh_err e = call_listen(&req, mode);
+    if (e == MESH_OK) {
+        keep(&req);
+        shim_stat_add(MESH_STAT_LISTENERS, 1);
+    }
+    return e;
+}
+
+void
+shim_link_unlisten(uint64_t cookie)
+{
+    struct mesh_wire_unlisten_req req = {shim_link_netns(), cookie};
+    struct shim_wire_call c = {.type = MESH_WIRE_UNLISTEN, .req = &req, .req_len = sizeof(req),
+                               .send_fd = -1};
+    if (shim_lock_get(&lock, NULL)) {
+        for (unsigned i = 0; i < KEPT; i++) {
+            kept[i].cookie = kept[i].cookie == cookie ? 0 : kept[i].cookie;
+        }
+        shim_lock_put(&lock);
+    }
+    enum mesh_err e = shim_wire_call(&c, 1000);
+    if (e != MESH_OK) {
+        /* meshd sees the socket's end by itself. */
+        shim_log_debug("unlisten: %s", mesh_err_reason(e));
+    }
+}
+
+void
+shim_link_listen_again(void)
+{
+    for (unsigned i = 0; i < KEPT; i++) {
+        struct mesh_wire_listen_req req = kept[i];
+        uint8_t mode = 0;
+        if (req.cookie && call_listen(&req, &mode) != MESH_OK) {
+            shim_log_error("a listener could not be registered again");
+        }
+    }
+}

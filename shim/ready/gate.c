@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_gate: the epoll half of gating [DESIGN D3].
+ *
+ * A gated socket stays in the program's epoll set, but under a registration of ours: with the
+ * events that the handshake wants and with data that we recognise. So a thread that already sleeps
+ * in epoll_wait is woken to drive the handshake, and the program never sees the event. DEL and ADD
+ * instead of MOD: EPOLLEXCLUSIVE refuses MOD, and ADD gives edge-triggered callers their edge.
+ *
+ * The table holds registrations of sockets that are not connected yet or whose handshake runs, and
+ * nothing else: an open connection's registration is the kernel's alone.
+ */
+#include "shim/ready/ready.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "shim/core/fdtab.h"
+#include "shim/core/lock.h"
+#include "shim/flow/conn.h"
+#include "shim/flow/work.h"
+#include "shim/real.h"
+
+#define MAGIC   UINT64_C(0x6d65736800000000)
+#define BUCKETS 1024u
+#define CHUNK   512u
+
+struct reg {
+    struct reg *next;
+    int epfd, fd;
+    struct epoll_event ev; /* the program's */
+    bool gated;            /* the kernel has ours */
+    bool spent;            /* one-shot: delivered, not armed again; edge: POLLOUT told */
+    bool passing;          /* open, but the kernel keeps our data for good: see pass_through */
+    bool told;             /* passing: the next EPOLLOUT was told before the gate opened */
+};
+
+_Atomic int shim_gate_count;
+static struct reg *bucket[BUCKETS], *unused;
+static struct shim_lock lock;
+
+static struct reg **
+find(int epfd, int fd)
+{
+    struct reg **at = &bucket[(unsigned)fd % BUCKETS];
+    while (*at && !((*at)->fd == fd && (*at)->epfd == epfd)) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+static struct reg *
+add(int epfd, int fd)
+{
+    if (!unused) {
+        struct reg *r = mmap(NULL, CHUNK * sizeof(*r), PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (r == MAP_FAILED) {
+            return NULL;
+        }
+        for (unsigned i = 0; i < CHUNK; i++) {
+            r[i].next = unused;
+            unused = &r[i];
+        }
+    }
+    struct reg *r = unused;
+    unused = r->next;
+    *r = (struct reg){.next = bucket[(unsigned)fd % BUCKETS], .epfd = epfd, .fd = fd};
+    bucket[(unsigned)fd % BUCKETS] = r;
+    atomic_fetch_add(&shim_gate_count, 1);
+    return r;
+}
+
+static void
+del(struct reg **at)
+{
+    struct reg *r = *at;
+    *at = r->next;
+    r->next = unused;
+    unused = r;
+    atomic_fetch_sub(&shim_gate_count, 1);
+}
+
+static long
+ctl(int epfd, int op, int fd, struct epoll_event *ev)
+{
+    return sys_call(SYS_epoll_ctl, epfd, op, fd, ev);
+}
+
+/* A connecting socket is writable when TCP is up; after that the handshake reads. Where the program
+ * may write already (accepted, or declared established), its own interest in that is added. */
+static struct epoll_event
+private_event(const struct reg *r)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = MAGIC | (uint32_t)r->fd};
+    struct shim_slot *s = shim_slot_current(SHIM_FD_INDEX(shim_fd_word(r->fd)));
+    if (s && shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
+        ev.events = EPOLLOUT;
+    } else if (shim_conn_visible(r->fd) & POLLOUT && !r->spent) {
+        ev.events |= r->ev.events & EPOLLOUT;
+    }
+    return ev;
+}
+
+static bool
+is_gated(int fd)
+{
+    return shim_conn_visible(fd) != (short)~0;
+}
+
+/* An edge-triggered program that was told EPOLLOUT while its connection was lazy must not be told
+ * again when TLS is up; but any new registration makes an edge. So ours stays, with the program's
+ * events, its first EPOLLOUT is swallowed, and the rest is handed on under the program's data. */
+static void
+pass_through(struct reg *r)
+{
+    struct epoll_event ev = {.events = r->ev.events, .data.u64 = MAGIC | (uint32_t)r->fd};
+    r->gated = false;
+    r->passing = r->told = true;
+    (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &ev);
+}
+
+/* Puts one registration in line; true when the table need not hold it any longer. */
+static bool
+sync_one(struct reg *r)
+{
+    bool gate = is_gated(r->fd);
+    if (gate) {
+        struct epoll_event ev = private_event(r);
+        if (r->gated) {
+            (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &ev);
+        } else {
+            (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+            (void)ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &ev);
+        }
+        r->gated = true;
+        return false;
+    }
+    if (r->passing) {
+        return false;
+    }
+    if (r->gated && r->spent && r->ev.events & EPOLLET && !(r->ev.events & EPOLLONESHOT)) {
+        pass_through(r);
+        return false;
+    }
+    if (r->gated) {
+        struct epoll_event ev = r->ev;
+        if (r->spent && ev.events & EPOLLONESHOT) {
+            ev.events &= EPOLLONESHOT | EPOLLET;
+        }
+        (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+        (void)ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &ev);
+        r->gated = false;
+    }
+    return shim_fd_kind(r->fd) != SHIM_FD_FRESH;
+}
+
+void
+shim_gate_update(int fd)
+{
+    if (!shim_gate_any() || !shim_lock_get(&lock, NULL)) {
+        return;
+    }
+    for (struct reg **at = &bucket[(unsigned)fd % BUCKETS]; *at;) {
+        if ((*at)->fd == fd && sync_one(*at)) {
+            del(at);
+        } else {
+            at = &(*at)->next;
+        }
+    }
+    shim_lock_put(&lock);
+}
+
+void
+shim_gate_init(void)
+{
+    shim_work_on_change = shim_gate_update;
+}
+
+static int
+ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
+{
+    struct reg **at = find(epfd, fd), *r = *at;
+    bool gate = is_gated(fd);
+    long e = 0;
+    if (op == EPOLL_CTL_DEL) {
+        e = ctl(epfd, op, fd, ev);
+        if (r) {
+            del(at);
+        }
+        return (int)e;
+    }
+    if (op == EPOLL_CTL_MOD && r && r->gated) {
+        r->ev = *ev;
+        r->spent = false;
+        struct epoll_event mine = private_event(r);
+        return (int)ctl(epfd, EPOLL_CTL_MOD, fd, &mine);
+    }
+    e = ctl(epfd, op, fd, ev);
+    if (e != 0) {
+        return (int)e;
+    }
+    if (!r) {
+        r = add(epfd, fd);
+        at = r ? find(epfd, fd) : NULL;
+    }
+    if (!r) {
+        (void)ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
+        return -ENOMEM;
+    }
+    r->ev = *ev;
+    r->spent = r->gated = r->passing = false;
+    if ((gate || shim_fd_kind(fd) != SHIM_FD_FRESH) && sync_one(r)) {
+        del(at);
+    }
+    return 0;
+}
+
+int
+shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
+{
+    bool needs = shim_fd_kind(fd) == SHIM_FD_FRESH || is_gated(fd) || shim_gate_any();
+    if (op != EPOLL_CTL_DEL && is_gated(fd)) {
+        shim_conn_wake(fd);
+    }
+    if (!needs || (op != EPOLL_CTL_DEL && !ev) || !shim_lock_get(&lock, NULL)) {
+        return (int)ctl(epfd, op, fd, ev);
+    }
+    int r = ctl_locked(epfd, op, fd, ev);
+    shim_lock_put(&lock);
+    return r;
+}
+
+void
+shim_gate_forget(int fd)
+{
+    if (!shim_gate_any() || !shim_lock_get(&lock, NULL)) {
+        return;
+    }
+    bool set = shim_fd_kind(fd) == SHIM_FD_EPOLL;
+    for (unsigned b = 0; b < BUCKETS; b++) {
+        if (!set && b != (unsigned)fd % BUCKETS) {
+            continue;
+        }
+        for (struct reg **at = &bucket[b]; *at;) {
+            if ((*at)->fd == fd || (set && (*at)->epfd == fd)) {
+                del(at);
+            } else {
+                at = &(*at)->next;
+            }
+        }
+    }
+    shim_lock_put(&lock);
+}
+
+/* What the program asked for under an event of ours; false: it is let go already. */
+static bool
+recall(int epfd, const struct epoll_event *ev, struct epoll_event *theirs)
+{
+    if (!shim_lock_get(&lock, NULL)) {
+        return false;
+    }
+    struct reg *r = *find(epfd, (int)(uint32_t)ev->data.u64);
+    if (r) {
+        *theirs = r->ev;
+    }
+    shim_lock_put(&lock);
+    return r != NULL;
+}
+
+/* The gate has opened under this very event: what a level-triggered program would have been told in
+ * the same call. Edge-triggered and one-shot ones get theirs by the registration made anew. */
+static bool
+tell_now(struct epoll_event *ev, const struct epoll_event *theirs)
+{
+    struct pollfd p = {(int)(uint32_t)ev->data.u64, 0, 0};
+    p.events = (short)(theirs->events & (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP));
+    if (theirs->events & (EPOLLET | EPOLLONESHOT) || sys_poll(&p, 1, 0) <= 0) {
+        return false;
+    }
+    *ev = (struct epoll_event){.events = (uint32_t)p.revents, .data = theirs->data};
+    return true;
+}
+
+/* What the program may learn from an event of ours; false: nothing. */
+static bool
+translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
+{
+    bool tell = false;
+    if (!shim_lock_get(&lock, NULL)) {
+        return false;
+    }
+    struct reg *r = *find(epfd, (int)(uint32_t)ev->data.u64);
+    if (r && r->passing) {
+        uint32_t bits = ev->events & ~(r->told ? (uint32_t)EPOLLOUT : 0);
+        r->told = false;
+        *ev = (struct epoll_event){.events = bits, .data = r->ev.data};
+        tell = bits != 0;
+    } else if (!r || !r->gated) {
+        tell = theirs && tell_now(ev, theirs);
+    } else if (r->gated && ev->events & EPOLLOUT && r->ev.events & EPOLLOUT && !r->spent &&
+               shim_conn_visible(r->fd) == POLLOUT) {
+        *ev = (struct epoll_event){.events = EPOLLOUT, .data = r->ev.data};
+        r->spent = r->ev.events & (EPOLLONESHOT | EPOLLET);
+        if (r->spent) {
+            (void)sync_one(r);
+        }
+        tell = true;
+    }
+    shim_lock_put(&lock);
+    return tell;
+}
+
+static bool
+is_ours(const struct epoll_event *ev)
+{
+    return (ev->data.u64 & ~UINT64_C(0xffffffff)) == MAGIC;
+}
+
+#define RECALLED 64
+
+static int
+strip(int epfd, struct epoll_event *ev, int n)
+{
+    struct epoll_event theirs[RECALLED];
+    bool known[RECALLED];
+    int kept = 0, mine = 0;
+    for (int i = 0; i < n; i++) { /* before driving: that may empty the table */
+        if (is_ours(&ev[i])) {
+            if (mine < RECALLED) {
+                known[mine] = recall(epfd, &ev[i], &theirs[mine]);
+            }
+            mine++;
+        }
+    }
+    if (mine == 0) {
+        return n;
+    }
+    shim_work_drive();
+    mine = 0;
+    for (int i = 0; i < n; i++) {
+        struct epoll_event e = ev[i];
+        if (is_ours(&e)) {
+            const struct epoll_event *t = mine < RECALLED && known[mine] ? &theirs[mine] : NULL;
+            mine++;
+            if (!translate(epfd, &e, t)) {
+                continue;
+            }
+        }
+        ev[kept++] = e;
+    }
+    return kept;
+}
+
+/* Adds e to ev[0, n), or to the entry that speaks of the same registration. */
+static int
+merge(struct epoll_event *ev, int n, struct epoll_event e)
+{
+    for (int i = 0; i < n; i++) {
+        if (ev[i].data.u64 == e.data.u64) {
+            ev[i].events |= e.events;
+            return n;
+        }
+    }
+    ev[n] = e;
+    return n + 1;
+}
+
+int
+shim_gate_strip(int epfd, struct epoll_event *ev, int n, int max)
+{
+    struct epoll_event late[RECALLED];
+    int kept = strip(epfd, ev, n);
+    if (kept == n || kept == 0) {
+        return kept;
+    }
+    /* A gate that opened under one of our events left a fresh registration: what it has to say
+     * belongs into this answer, as it would have been there without us. */
+    int room = max - kept < RECALLED ? max - kept : RECALLED;
+    int more = room > 0 ? shim_real.epoll_wait(epfd, late, room, 0) : 0;
+    more = more > 0 ? strip(epfd, late, more) : 0;
+    for (int i = 0; i < more; i++) {
+        kept = merge(ev, kept, late[i]);
+    }
+    return kept;
+}
+
+void
+shim_gate_forked(void)
+{
+    atomic_store(&lock.owner, 0);
+}

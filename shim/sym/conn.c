@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Exported symbols: how connections begin, end, and are asked about.
+ */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <linux/sockios.h>
+
+#include "shim/core/env.h"
+#include "shim/ready/ready.h"
+#include "shim/sym/sym.h"
+
+SHIM_EXPORT int
+socket(int domain, int type, int protocol)
+{
+    int fd = shim_real.socket(domain, type, protocol);
+    if (fd >= 0 && shim_env.on && (shim_fd_is_light(shim_fd_word(fd)) || shim_fdtab_may_write())) {
+        bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
+                   (protocol == 0 || protocol == IPPROTO_TCP || protocol == 262 /* MPTCP */);
+        (void)shim_fdtab_set(fd, tcp ? SHIM_FD_FRESH : SHIM_FD_OTHER, 0);
+    }
+    return fd;
+}
+
+SHIM_EXPORT int
+socketpair(int domain, int type, int protocol, int fd[2])
+{
+    int r = shim_real.socketpair(domain, type, protocol, fd);
+    for (int i = 0; r == 0 && i < 2; i++) {
+        if (shim_fd_is_light(shim_fd_word(fd[i])) || shim_fdtab_may_write()) {
+            (void)shim_fdtab_set(fd[i], SHIM_FD_NONE, 0);
+        }
+    }
+    return r;
+}
+
+SHIM_EXPORT int
+listen(int fd, int backlog)
+{
+    if (shim_fd_kind(fd) != SHIM_FD_FRESH || !shim_fdtab_may_write()) {
+        return shim_real.listen(fd, backlog);
+    }
+    int saved = errno;
+    int no = shim_conn_listen(fd);
+    errno = no ? no : saved;
+    if (no) {
+        return -1;
+    }
+    int r = shim_real.listen(fd, backlog);
+    if (r != 0) {
+        saved = errno;
+        shim_conn_listen_failed(fd);
+        errno = saved;
+    }
+    return r;
+}
+
+static int
+accepted(int listener, int fd)
+{
+    if (fd < 0 || !shim_env.on) {
+        return fd;
+    }
+    if (shim_fd_kind(listener) != SHIM_FD_LISTENER) {
+        if (shim_fd_is_light(shim_fd_word(fd)) || shim_fdtab_may_write()) {
+            (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
+        }
+        return fd;
+    }
+    if (!shim_fdtab_may_write()) {
+        return fd;
+    }
+    int saved = errno;
+    int no = shim_conn_accepted(listener, fd);
+    errno = no ? no : saved;
+    return no ? -1 : fd;
+}
+
+/* Again for clients that were gone before they were heard. */
+SHIM_EXPORT int
+accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
+{
+    socklen_t room = len ? *len : 0;
+    for (;;) {
+        SYM_BEFORE(fd, POLLIN);
+        int got = shim_real.accept4(fd, sa, len, flags);
+        int r = accepted(fd, got);
+        if (got < 0 || r >= 0 || errno != EAGAIN) {
+            return r;
+        }
+        if (len) {
+            *len = room;
+        }
+    }
+}
+
+SHIM_EXPORT int
+accept(int fd, struct sockaddr *sa, socklen_t *len)
+{
+    if (shim_fd_kind(fd) == SHIM_FD_LISTENER) {
+        return accept4(fd, sa, len, 0);
+    }
+    SYM_BEFORE(fd, POLLIN);
+    return accepted(fd, shim_real.accept(fd, sa, len));
+}
+
+/* A TCP socket that we did not see being made (inherited, received) counts too. */
+static bool
+is_tcp(int fd)
+{
+    int type = 0, proto = 0;
+    socklen_t len = sizeof(type);
+    if (shim_fd_kind(fd) == SHIM_FD_FRESH || shim_fd_kind(fd) == SHIM_FD_CONN) {
+        return true;
+    }
+    if (shim_fd_kind(fd) != SHIM_FD_NONE ||
+        sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_STREAM) {
+        return false;
+    }
+    len = sizeof(proto);
+    return sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) == 0 && proto == IPPROTO_TCP;
+}
+
+SHIM_EXPORT int
+connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+    bool inet = sa && len >= sizeof(sa->sa_family) &&
+                (sa->sa_family == AF_INET || sa->sa_family == AF_INET6);
+    bool gated = false;
+    if (!shim_env.on) {
+        return shim_real.connect(fd, sa, len);
+    }
+    if (!inet || !is_tcp(fd)) {
+        if (shim_fd_kind(fd) == SHIM_FD_CONN) {
+            shim_conn_reset(fd);
+        }
+        return shim_real.connect(fd, sa, len);
+    }
+    if (!shim_fdtab_may_write()) {
+        return shim_real.connect(fd, sa, len);
+    }
+    int saved = errno;
+    int r = shim_conn_connect(fd, sa, len, &gated);
+    if (gated) {
+        int no = errno;
+        shim_gate_update(fd);
+        errno = no;
+    } else if (r == 0) {
+        errno = saved;
+    }
+    return r;
+}
+
+SHIM_EXPORT int
+shutdown(int fd, int how)
+{
+    return shim_fd_is_mesh(fd) ? shim_conn_shutdown(fd, how) : shim_real.shutdown(fd, how);
+}
+
+SHIM_EXPORT int
+getpeername(int fd, struct sockaddr *sa, socklen_t *len)
+{
+    return shim_fd_is_mesh(fd) ? shim_conn_getpeername(fd, sa, len)
+                               : shim_real.getpeername(fd, sa, len);
+}
+
+SHIM_EXPORT int
+getsockname(int fd, struct sockaddr *sa, socklen_t *len)
+{
+    return shim_real.getsockname(fd, sa, len);
+}
+
+SHIM_EXPORT int
+getsockopt(int fd, int level, int opt, void *val, socklen_t *len)
+{
+    return shim_fd_is_mesh(fd) ? shim_conn_getsockopt(fd, level, opt, val, len)
+                               : shim_real.getsockopt(fd, level, opt, val, len);
+}
+
+SHIM_EXPORT int
+setsockopt(int fd, int level, int opt, const void *val, socklen_t len)
+{
+    if (shim_fd_is_mesh(fd)) {
+        return shim_conn_setsockopt(fd, level, opt, val, len);
+    }
+    /* Data in the SYN would leave before TLS: accepted and without effect [tcp(7)]. */
+    if (level == IPPROTO_TCP && opt == TCP_FASTOPEN_CONNECT && shim_fd_kind(fd) == SHIM_FD_FRESH) {
+        return 0;
+    }
+    return shim_real.setsockopt(fd, level, opt, val, len);
+}
+
+SHIM_EXPORT int
+sockatmark(int fd)
+{
+    return shim_fd_is_mesh(fd) ? 0 : shim_real.sockatmark(fd);
+}
+
+SHIM_EXPORT int
+ioctl(int fd, unsigned long request, ...)
+{
+    va_list ap;
+    va_start(ap, request);
+    void *arg = va_arg(ap, void *);
+    va_end(ap);
+    if (shim_fd_is_mesh(fd) && request == FIONREAD && arg) {
+        int saved = errno;
+        int n = shim_io_available(fd);
+        errno = saved;
+        if (n != SHIM_PASS) {
+            *(int *)arg = n;
+            return 0;
+        }
+    }
+    return shim_real.ioctl(fd, request, arg);
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Exported symbols: data in and out. The whole logic is in flow/io.c; here are only the many shapes
+ * in which libc offers the same two operations.
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#include "shim/link/wire.h"
+#include "shim/sym/sym.h"
+
+static ssize_t
+read_one(int fd, void *buf, size_t n, int flags)
+{
+    struct iovec v = {buf, n};
+    return shim_io_read(fd, &v, 1, flags);
+}
+
+static ssize_t
+write_one(int fd, const void *buf, size_t n, int flags)
+{
+    struct iovec v = {(void *)(uintptr_t)buf, n};
+    return shim_io_write(fd, &v, 1, flags);
+}
+
+static ssize_t
+check_iov(int cnt)
+{
+    return cnt < 0 || cnt > IOV_MAX ? -EINVAL : 0;
+}
+
+SHIM_EXPORT ssize_t
+read(int fd, void *buf, size_t n)
+{
+    SYM_MESH(fd, read_one(fd, buf, n, SHIM_IO_FILE));
+    SYM_BEFORE(fd, POLLIN);
+    return shim_real.read(fd, buf, n);
+}
+
+SHIM_EXPORT ssize_t
+__read_chk(int fd, void *buf, size_t n, size_t room)
+{
+    if (n <= room) {
+        SYM_MESH(fd, read_one(fd, buf, n, SHIM_IO_FILE));
+        SYM_BEFORE(fd, POLLIN);
+    }
+    return shim_real.__read_chk(fd, buf, n, room);
+}
+
+SHIM_EXPORT ssize_t
+write(int fd, const void *buf, size_t n)
+{
+    SYM_MESH(fd, write_one(fd, buf, n, 0));
+    return shim_real.write(fd, buf, n);
+}
+
+SHIM_EXPORT ssize_t
+readv(int fd, const struct iovec *iov, int cnt)
+{
+    SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_read(fd, iov, cnt, SHIM_IO_FILE));
+    SYM_BEFORE(fd, POLLIN);
+    return shim_real.readv(fd, iov, cnt);
+}
+
+SHIM_EXPORT ssize_t
+writev(int fd, const struct iovec *iov, int cnt)
+{
+    SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_write(fd, iov, cnt, 0));
+    return shim_real.writev(fd, iov, cnt);
+}
+
+/* Offset -1 means read and write; any other is ESPIPE on a socket. RWF_NOWAIT is MSG_DONTWAIT. */
+#define NOWAIT(flags) ((flags) & 8 ? MSG_DONTWAIT : 0)
+
+SHIM_EXPORT ssize_t
+preadv2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
+{
+    if (off == -1) {
+        SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_read(fd, iov, cnt, SHIM_IO_FILE | NOWAIT(flags)));
+        SYM_BEFORE(fd, POLLIN);
+    }
+    return shim_real.preadv2(fd, iov, cnt, off, flags);
+}
+
+SHIM_EXPORT ssize_t
+preadv64v2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
+{
+    return preadv2(fd, iov, cnt, off, flags);
+}
+
+SHIM_EXPORT ssize_t
+pwritev2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
+{
+    if (off == -1) {
+        SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_write(fd, iov, cnt, NOWAIT(flags)));
+    }
+    return shim_real.pwritev2(fd, iov, cnt, off, flags);
+}
+
+SHIM_EXPORT ssize_t
+pwritev64v2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
+{
+    return pwritev2(fd, iov, cnt, off, flags);
+}
+
+SHIM_EXPORT ssize_t
+recv(int fd, void *buf, size_t n, int flags)
+{
+    SYM_MESH(fd, read_one(fd, buf, n, flags));
+    SYM_BEFORE(fd, POLLIN);
+    return shim_real.recv(fd, buf, n, flags);
+}
+
+SHIM_EXPORT ssize_t
+__recv_chk(int fd, void *buf, size_t n, size_t room, int flags)
+{
+    if (n <= room) {
+        SYM_MESH(fd, read_one(fd, buf, n, flags));
+        SYM_BEFORE(fd, POLLIN);
+    }
+    return shim_real.__recv_chk(fd, buf, n, room, flags);
+}
+
+/* TCP tells no source address: the length comes back as 0 [tcp(7)]. */
+static ssize_t
+read_from(int fd, void *buf, size_t n, int flags, struct sockaddr *sa, socklen_t *len)
+{
+    ssize_t r = read_one(fd, buf, n, flags);
+    if (r >= 0 && sa && len) {
+        *len = 0;
+    }
+    return r;
+}
+
+SHIM_EXPORT ssize_t
+recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *sa, socklen_t *len)
+{
+    SYM_MESH(fd, read_from(fd, buf, n, flags, sa, len));
+    SYM_BEFORE(fd, POLLIN);
+    return shim_real.recvfrom(fd, buf, n, flags, sa, len);
+}
+
+SHIM_EXPORT ssize_t
+__recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags, struct sockaddr *sa,
+               socklen_t *len)
+{
+    if (n <= room) {
+        SYM_MESH(fd, read_from(fd, buf, n, flags, sa, len));
+        SYM_BEFORE(fd, POLLIN);
+    }
+    return shim_real.__recvfrom_chk(fd, buf, n, room, flags, sa, len);
+}
+
+static ssize_t
+read_msg(int fd, struct msghdr *m, int flags)
+{
+    ssize_t r;
+    if (flags & MSG_ERRQUEUE) {
+        return SHIM_PASS;
+    }
+    if (m->msg_iovlen > IOV_MAX) {
+        return -EMSGSIZE;
+    }
+    r = shim_io_read(fd, m->msg_iov, (int)m->msg_iovlen, flags);
+    if (r >= 0) {
+        m->msg_namelen = 0;
+        m->msg_controllen = 0;
+        m->msg_flags = flags & MSG_CMSG_CLOEXEC;
+    }
+    return r;
+}
+
+SHIM_EXPORT ssize_t
+recvmsg(int fd, struct msghdr *m, int flags)
+{
+    SYM_MESH(fd, read_msg(fd, m, flags));
+    SYM_BEFORE(fd, POLLIN);
+    ssize_t r = shim_real.recvmsg(fd, m, flags);
+    if (r >= 0 && m->msg_controllen > 0) {
+        shim_wire_received(m);
+    }
+    return r;
+}
+
+static ssize_t
+read_many(int fd, struct mmsghdr *v, unsigned n, int flags)
+{
+    unsigned i;
+    ssize_t r = 0;
+    for (i = 0; i < n; i++) {
+        int wait = i && flags & MSG_WAITFORONE ? MSG_DONTWAIT : 0;
+        r = read_msg(fd, &v[i].msg_hdr, (flags & ~MSG_WAITFORONE) | wait);
+        if (r < 0) {
+            break;
+        }
+        v[i].msg_len = (unsigned)r;
+        if (r == 0) {
+            return (ssize_t)i + 1;
+        }
+    }
+    return i ? (ssize_t)i : r;
+}
+
+SHIM_EXPORT int
+recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
+{
+    SYM_MESH(fd, read_many(fd, v, n, flags));
+    SYM_BEFORE(fd, POLLIN);
+    return shim_real.recvmmsg(fd, v, n, flags, timeout);
+}
+
+SHIM_EXPORT ssize_t
+send(int fd, const void *buf, size_t n, int flags)
+{
+    SYM_MESH(fd, write_one(fd, buf, n, flags));
+    return shim_real.send(fd, buf, n, flags);
+}
+
+/* TCP Fast Open puts data into the SYN: here it is a connect and a send. SHIM_PASS if it is no
+ * matter of ours. */
+static ssize_t
+fast_open(int fd, const struct iovec *iov, int cnt, int flags, const struct sockaddr *sa,
+          socklen_t len)
+{
+    bool gated;
+    if (!sa || shim_fd_kind(fd) != SHIM_FD_FRESH) {
+        return SHIM_PASS;
+    }
+    if (shim_conn_connect(fd, sa, len, &gated) != 0) {
+        return -errno;
+    }
+    flags &= ~MSG_FASTOPEN;
+    if (shim_fd_is_mesh(fd)) {
+        return shim_io_write(fd, iov, cnt, flags);
+    }
+    struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)cnt};
+    ssize_t r = shim_real.sendmsg(fd, &m, flags);
+    return r < 0 ? -errno : r;
+}
+
+SHIM_EXPORT ssize_t
+sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *sa, socklen_t len)
+{
+    SYM_MESH(fd, write_one(fd, buf, n, flags));
+    if (flags & MSG_FASTOPEN) {
+        int saved = errno;
+        struct iovec v = {(void *)(uintptr_t)buf, n};
+        ssize_t r = fast_open(fd, &v, 1, flags, sa, len);
+        if (r != SHIM_PASS) {
+            return sym_result(r, saved);
+        }
+    }
+    return shim_real.sendto(fd, buf, n, flags, sa, len);
+}
+
+static ssize_t
+write_msg(int fd, const struct msghdr *m, int flags)
+{
+    if (m->msg_iovlen > IOV_MAX) {
+        return -EMSGSIZE;
+    }
+    return shim_io_write(fd, m->msg_iov, (int)m->msg_iovlen, flags);
+}
+
+SHIM_EXPORT ssize_t
+sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    SYM_MESH(fd, write_msg(fd, m, flags));
+    if (flags & MSG_FASTOPEN && m->msg_iovlen <= IOV_MAX) {
+        int saved = errno;
+        ssize_t r = fast_open(fd, m->msg_iov, (int)m->msg_iovlen, flags, m->msg_name,
+                              m->msg_namelen);
+        if (r != SHIM_PASS) {
+            return sym_result(r, saved);
+        }
+    }
+    return shim_real.sendmsg(fd, m, flags);
+}
+
+static ssize_t
+write_many(int fd, struct mmsghdr *v, unsigned n, int flags)
+{
+    unsigned i;
+    ssize_t r = 0;
+    for (i = 0; i < n; i++) {
+        r = write_msg(fd, &v[i].msg_hdr, flags);
+        if (r < 0) {
+            break;
+        }
+        v[i].msg_len = (unsigned)r;
+    }
+    return i ? (ssize_t)i : r;
+}
+
+SHIM_EXPORT int
+sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
+{
+    SYM_MESH(fd, write_many(fd, v, n, flags));
+    return shim_real.sendmmsg(fd, v, n, flags);
+}
+
+SHIM_EXPORT ssize_t
+sendfile(int fd, int in, off_t *off, size_t n)
+{
+    SYM_MESH(fd, shim_io_sendfile(fd, in, off, n));
+    return shim_real.sendfile(fd, in, off, n);
+}
+
+SHIM_EXPORT ssize_t
+sendfile64(int fd, int in, off_t *off, size_t n)
+{
+    return sendfile(fd, in, off, n);
+}
+
+/* EINVAL is what programs fall back from, to read and write. */
+SHIM_EXPORT ssize_t
+splice(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
+{
+    if (shim_fd_is_mesh(in) || shim_fd_is_mesh(out)) {
+        errno = EINVAL;
+        return -1;
+    }
+    return shim_real.splice(in, in_off, out, out_off, n, flags);
+}
+
+SHIM_EXPORT ssize_t
+copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
+{
+    if (shim_fd_is_mesh(in) || shim_fd_is_mesh(out)) {
+        errno = EINVAL;
+        return -1;
+    }
+    return shim_real.copy_file_range(in, in_off, out, out_off, n, flags);
+}

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * meshd_stats: pages of live, dead and hostile processes, totals over death and restart.
+ */
+#include "meshd/stats/stats.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "meshd/attest/attest.h"
+#include "meshd/base/log.h"
+#include "meshd/base/loop.h"
+#include "meshd/base/proc.h"
+#include "tests/unit/unit.h"
+
+static const char *dir;
+static const struct meshd_identity web = {"web", "spiffe://mesh.local/ns/default/sa/web"};
+
+static void
+start(void)
+{
+    ck_assert_int_eq(meshd_loop_init(), MESH_OK);
+    ck_assert_int_eq(meshd_proc_init(meshd_stats_gone), MESH_OK);
+    ck_assert_int_eq(meshd_stats_init(dir), MESH_OK);
+}
+
+static void
+stop(void)
+{
+    meshd_stats_fini();
+    meshd_proc_fini();
+    meshd_loop_fini();
+}
+
+static void
+setup(void)
+{
+    meshd_log_set(MESHD_LOG_ERROR);
+    signal(SIGIO, SIG_IGN);
+    dir = unit_mkdir();
+    start();
+}
+
+static void
+teardown(void)
+{
+    stop();
+    unit_rmdir(dir);
+}
+
+static void
+run_for(int ms)
+{
+    uint64_t end = meshd_now_ns() + (uint64_t)ms * 1000000;
+    while (meshd_now_ns() < end) {
+        event_base_loop(meshd_loop(), EVLOOP_NONBLOCK);
+    }
+}
+
+/* A process that does nothing until its pipe closes. */
+struct idle {
+    pid_t pid;
+    int go;
+};
+
+static struct idle
+idle_start(int page_fd)
+{
+    int p[2];
+    ck_assert_int_eq(pipe(p), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char c;
+        void *m = page_fd >= 0
+                      ? mmap(NULL, MESH_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0)
+                      : NULL;
+        close(p[1]);
+        if (page_fd >= 0) {
+            close(page_fd);
+        }
+        _exit(m == MAP_FAILED || read(p[0], &c, 1) < 0);
+    }
+    close(p[0]);
+    fcntl(p[1], F_SETFD, FD_CLOEXEC);
+    return (struct idle){pid, p[1]};
+}
+
+static void
+idle_stop(struct idle *i)
+{
+    close(i->go);
+    kill(i->pid, SIGKILL); /* its sibling may hold the other end too */
+    waitpid(i->pid, NULL, 0);
+}
+
+static struct meshd_peer
+peer_of(pid_t pid)
+{
+    return (struct meshd_peer){.pid = pid, .uid = 1000, .gid = 1000,
+                               .starttime = meshd_proc_starttime(pid), .exe = "/bin/web",
+                               .unit = "web.service"};
+}
+
+static struct mesh_page *
+attach(pid_t pid, uint64_t *id, int *keep_fd)
+{
+    struct meshd_peer p = peer_of(pid);
+    int fd = -1;
+    ck_assert_int_eq(meshd_stats_attach(&p, &web, 5, id, &fd), MESH_OK);
+    struct mesh_page *m = mmap(NULL, MESH_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    ck_assert_ptr_ne(m, MAP_FAILED);
+    if (keep_fd) {
+        *keep_fd = fd;
+    } else {
+        close(fd);
+    }
+    return m;
+}
+
+static void
+detach(struct mesh_page *m)
+{
+    munmap(m, MESH_PAGE_SIZE);
+}
+
+static void
+fill_conn(struct mesh_page *m, unsigned i, uint32_t state, uint16_t port)
+{
+    struct mesh_page_conn *c = mesh_page_conns(m) + i;
+    c->outbound = 1;
+    c->local_addr[10] = c->local_addr[11] = 0xff;
+    c->local_addr[12] = 127;
+    c->local_addr[15] = 1;
+    c->local_port = port;
+    c->cipher = 0x1301;
+    c->opened_ns = 1;
+    memcpy(c->peer_id, "spiffe://x/y", 12);
+    atomic_store(&c->state, state);
+}
+
+static int
+take_workload(const struct meshd_workload *w, void *arg)
+{
+    *(struct meshd_workload *)arg = *w;
+    return 0;
+}
+
+static int
+count_conn(const struct meshd_conn *c, void *arg)
+{
+    ck_assert_uint_lt(strlen(c->peer_id), MESH_ID_MAX);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+static unsigned
+active(void)
+{
+    unsigned n = 0;
+    meshd_stats_visit_active(count_conn, &n);
+    return n;
+}
+
+static unsigned
+closed(void)
+{
+    unsigned n = 0;
+    meshd_stats_visit_closed(count_conn, &n);
+    return n;
+}
+
+static uint64_t
+sum(enum mesh_stat s)
+{
+    struct meshd_counters c;
+    meshd_stats_sum(&c);
+    return c.stat[s];
+}
+
+START_TEST(head_and_counters)
+{
+    uint64_t id = 0;
+    struct mesh_page *m = attach(getpid(), &id, NULL);
+    struct meshd_workload w = {0};
+    ck_assert_uint_eq(m->magic, MESH_PAGE_MAGIC);
+    ck_assert_uint_eq(m->page_id, id);
+    ck_assert_uint_eq(m->size, MESH_PAGE_SIZE);
+    ck_assert_str_eq(m->service, "web");
+    ck_assert_str_eq(m->unit, "web.service");
+    atomic_store(&m->pids[3], getpid());
+    atomic_fetch_add(&m->stat[MESH_STAT_TX_BYTES], 123);
+    atomic_fetch_add(&m->err[MESH_E_BAD_MAC], 2);
+    meshd_stats_visit_workloads(take_workload, &w);
+    ck_assert_uint_eq(w.counters.stat[MESH_STAT_TX_BYTES], 123);
+    ck_assert_uint_eq(w.counters.err[MESH_E_BAD_MAC], 2);
+    ck_assert_uint_eq(w.processes, 1);
+    ck_assert_int_eq(w.pid, getpid());
+    ck_assert_uint_eq(sum(MESH_STAT_TX_BYTES), 123);
+    detach(m);
+}
+END_TEST
+
+START_TEST(same_process_same_page)
+{
+    uint64_t a = 0, b = 0, c = 0;
+    int fd = -1;
+    detach(attach(getpid(), &a, NULL));
+    detach(attach(getpid(), &b, NULL));
+    ck_assert_uint_eq(a, b);
+    struct meshd_peer p = peer_of(getpid());
+    const struct meshd_identity other = {"db", "spiffe://mesh.local/ns/default/sa/db"};
+    ck_assert_int_eq(meshd_stats_attach(&p, &other, 5, &c, &fd), MESH_OK); /* after an exec */
+    close(fd);
+    ck_assert_uint_ne(a, c);
+}
+END_TEST
+
+START_TEST(connections)
+{
+    uint64_t id = 0;
+    struct mesh_page *m = attach(getpid(), &id, NULL);
+    fill_conn(m, 0, MESH_CONN_OPEN, 1000);
+    fill_conn(m, 1, MESH_CONN_CLAIMED, 1001);
+    fill_conn(m, 2, MESH_CONN_HANDSHAKE, 1002);
+    fill_conn(m, 100, MESH_CONN_CLOSED, 1003);
+    fill_conn(m, MESH_PAGE_CONNS - 1, MESH_CONN_OPEN, 1004);
+    ck_assert_uint_eq(active(), 3);
+    ck_assert_uint_eq(closed(), 1);
+    detach(m);
+}
+END_TEST
+
+START_TEST(who_is_a_client)
+{
+    uint64_t id = 0;
+    struct mesh_page *m = attach(getpid(), &id, NULL);
+    struct mesh_addr a = {.ip = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1}, .port = 1000};
+    ck_assert(!meshd_stats_is_client(5, &a));
+    fill_conn(m, 7, MESH_CONN_HANDSHAKE, 1000);
+    ck_assert(meshd_stats_is_client(5, &a));
+    ck_assert(!meshd_stats_is_client(6, &a)); /* another namespace */
+    a.port = 1001;
+    ck_assert(!meshd_stats_is_client(5, &a));
+    a.port = 1000;
+    mesh_page_conns(m)[7].outbound = 0;
+    ck_assert(!meshd_stats_is_client(5, &a));
+    detach(m);
+}
+END_TEST
+
+START_TEST(death_folds)
+{
+    uint64_t id = 0;
+    struct idle i = idle_start(-1);
+    struct mesh_page *m = attach(i.pid, &id, NULL);
+    atomic_fetch_add(&m->stat[MESH_STAT_OPEN_OUT], 2);
+    atomic_fetch_add(&m->stat[MESH_STAT_ACTIVE], 1);
+    atomic_fetch_add(&m->stat[MESH_STAT_CLOSED], 1);
+    fill_conn(m, 0, MESH_CONN_OPEN, 1);
+    fill_conn(m, 1, MESH_CONN_CLOSED, 2);
+    detach(m);
+    ck_assert_uint_eq(meshd_stats_attached(), 1);
+    idle_stop(&i);
+    run_for(100);
+    ck_assert_uint_eq(meshd_stats_attached(), 0);
+    ck_assert_uint_eq(sum(MESH_STAT_OPEN_OUT), 2);
+    ck_assert_uint_eq(sum(MESH_STAT_CLOSED), 2); /* opened = closed + active still holds */
+    ck_assert_uint_eq(sum(MESH_STAT_ACTIVE), 0);
+    ck_assert_uint_eq(active(), 0);
+    ck_assert_uint_eq(closed(), 2);
+    stop();
+    start();
+    ck_assert_uint_eq(sum(MESH_STAT_OPEN_OUT), 2); /* and after a restart */
+    ck_assert_uint_eq(meshd_stats_attached(), 0);
+}
+END_TEST
+
+/* The page lives as long as somebody maps it, whatever its pids say. */
+START_TEST(child_keeps_the_page)
+{
+    uint64_t id = 0;
+    int fd = -1;
+    struct idle parent = idle_start(-1);
+    struct mesh_page *m = attach(parent.pid, &id, &fd);
+    struct idle child = idle_start(fd);
+    close(fd);
+    atomic_fetch_add(&m->stat[MESH_STAT_TX_BYTES], 10);
+    idle_stop(&parent);
+    detach(m);
+    run_for(1500);
+    ck_assert_uint_eq(meshd_stats_attached(), 1);
+    idle_stop(&child);
+    run_for(1500);
+    ck_assert_uint_eq(meshd_stats_attached(), 0);
+    ck_assert_uint_eq(sum(MESH_STAT_TX_BYTES), 10);
+}
+END_TEST
+
+START_TEST(restart_keeps_live_pages)
+{
+    uint64_t a = 0, b = 0;
+    struct mesh_page *m = attach(getpid(), &a, NULL);
+    atomic_fetch_add(&m->stat[MESH_STAT_TX_BYTES], 10);
+    stop();
+    atomic_fetch_add(&m->stat[MESH_STAT_TX_BYTES], 5);
+    start();
+    ck_assert_uint_eq(sum(MESH_STAT_TX_BYTES), 15);
+    detach(attach(getpid(), &b, NULL));
+    ck_assert_uint_eq(a, b);
+    detach(m);
+}
+END_TEST
+
+START_TEST(death_while_away)
+{
+    uint64_t id = 0;
+    struct idle i = idle_start(-1);
+    struct mesh_page *m = attach(i.pid, &id, NULL);
+    atomic_fetch_add(&m->stat[MESH_STAT_TX_BYTES], 10);
+    detach(m);
+    stop();
+    idle_stop(&i);
+    start();
+    ck_assert_uint_eq(sum(MESH_STAT_TX_BYTES), 10);
+    ck_assert_uint_eq(meshd_stats_attached(), 0);
+    stop();
+    start();
+    ck_assert_uint_eq(sum(MESH_STAT_TX_BYTES), 10); /* counted once */
+}
+END_TEST
+
+START_TEST(hostile_page)
+{
+    uint64_t id = 0;
+    char path[512];
+    struct meshd_workload w = {0};
+    struct mesh_page *m = attach(getpid(), &id, NULL);
+    memset((char *)m + sizeof(uint64_t), 0xff, MESH_PAGE_SIZE - sizeof(uint64_t));
+    meshd_stats_visit_workloads(take_workload, &w);
+    ck_assert_str_eq(w.service, "web"); /* ours, not the page's */
+    ck_assert_uint_eq(w.counters.stat[MESH_STAT_TX_BYTES], 0);
+    ck_assert_uint_ge(w.processes, 1);
+    ck_assert_uint_eq(active(), 0);
+    for (unsigned i = 0; i < MESH_PAGE_CONNS; i++) {
+        atomic_store(&mesh_page_conns(m)[i].state, MESH_CONN_OPEN);
+    }
+    ck_assert_uint_eq(active(), MESH_PAGE_CONNS); /* strings without end, every enum wrong */
+    detach(m);
+    snprintf(path, sizeof(path), "%s/pages/%016llx", dir, (unsigned long long)id);
+    ck_assert_int_eq(truncate(path, 100), 0);
+    meshd_stats_visit_workloads(take_workload, &w);
+    ck_assert_uint_eq(active(), 0);
+    ck_assert_int_eq(truncate(path, 0), 0);
+    meshd_stats_visit_workloads(take_workload, &w);
+    ck_assert_uint_eq(w.counters.stat[MESH_STAT_TX_BYTES], 0);
+}
+END_TEST
+
+START_TEST(damaged_totals_are_put_aside)
+{
+    char path[512];
+    struct stat st;
+    stop();
+    snprintf(path, sizeof(path), "%s/totals", dir);
+    FILE *f = fopen(path, "w");
+    fputs("libmesh-totals 1\nstat x 1\n", f);
+    fclose(f);
+    start();
+    ck_assert_int_ne(stat(path, &st), 0);
+    snprintf(path, sizeof(path), "%s/totals.bad", dir);
+    ck_assert_int_eq(stat(path, &st), 0);
+}
+END_TEST
+
+START_TEST(recent_is_a_ring)
+{
+    uint64_t id = 0;
+    struct idle i = idle_start(-1);
+    struct mesh_page *m = attach(i.pid, &id, NULL);
+    for (unsigned k = 0; k < 1000; k++) {
+        fill_conn(m, k, MESH_CONN_CLOSED, (uint16_t)k);
+        mesh_page_conns(m)[k].closed_ns = k + 1;
+    }
+    detach(m);
+    idle_stop(&i);
+    run_for(100);
+    ck_assert_uint_eq(closed(), MESHD_STATS_RECENT);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *s = suite_create("stats");
+    TCase *t = tcase_create("stats");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 30);
+    tcase_add_test(t, head_and_counters);
+    tcase_add_test(t, same_process_same_page);
+    tcase_add_test(t, connections);
+    tcase_add_test(t, who_is_a_client);
+    tcase_add_test(t, death_folds);
+    tcase_add_test(t, child_keeps_the_page);
+    tcase_add_test(t, restart_keeps_live_pages);
+    tcase_add_test(t, death_while_away);
+    tcase_add_test(t, hostile_page);
+    tcase_add_test(t, damaged_totals_are_put_aside);
+    tcase_add_test(t, recent_is_a_ring);
+    suite_add_tcase(s, t);
+    return unit_run(s);
+}
