@@ -6,7 +6,7 @@
  *
  * Handshakes are whole ones, both ends; plain is SSL objects over memory BIOs with the same suites,
  * groups and mutual verification, and no tickets. "new peer" is a handshake with a peer that was
- * never met under this identity. Records: plain is EVP on one ready context.
+ * never met under this identity; "resumed" is by a ticket, plain a full one. Records: plain is EVP on one ready context.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -123,6 +123,16 @@ engine_feed(struct shim_hs *hs, const uint8_t *in, size_t n, uint8_t *out, size_
     return made;
 }
 
+static struct shim_ticket client_ticket, server_ticket;
+static int resuming;
+
+static bool
+find_ticket(const uint8_t ticket[32], struct shim_ticket *out)
+{
+    *out = server_ticket;
+    return memcmp(ticket, server_ticket.id, 32) == 0;
+}
+
 static void
 engine_handshake(void)
 {
@@ -131,6 +141,8 @@ engine_handshake(void)
     struct shim_hs_result cr, sr;
     struct shim_hs *c = ops->hs_new(0, PKI_WEB), *s = ops->hs_new(1, NULL);
     size_t n = 0;
+    if (resuming)
+        ops->hs_offer(c, &client_ticket);
     ops->hs_step(c, NULL, 0, a, sizeof(a), &n);
     n = engine_feed(s, a, n, b, sizeof(b), &ss);
     n = engine_feed(c, b, n, a, sizeof(a), &cs);
@@ -138,6 +150,11 @@ engine_handshake(void)
     must(cs == SHIM_HS_DONE && ss == SHIM_HS_DONE, "engine handshake");
     ops->hs_result(c, &cr);
     ops->hs_result(s, &sr);
+    must(cr.resumed == resuming && sr.resumed == resuming, "engine resumption");
+    if (!resuming) {
+        client_ticket = cr.ticket;
+        server_ticket = sr.ticket;
+    }
     ops->hs_free(c);
     ops->hs_free(s);
 }
@@ -316,10 +333,10 @@ engine_load(const char *path)
     if (lib == NULL)
         fprintf(stderr, "%s\n", dlerror());
     must(lib != NULL, "dlopen");
-    const struct shim_tls_ops *(*get)(void) = NULL;
+    const struct shim_tls_ops *(*get)(void (*)(void)) = NULL;
     *(void **)&get = dlsym(lib, "shim_tls_engine");
     double t = now_ns();
-    ops = get != NULL ? get() : NULL;
+    ops = get != NULL ? get(NULL) : NULL;
     must(ops != NULL && ops->abi == SHIM_TLS_ABI, "engine");
     printf("setup %.0f us", (now_ns() - t) / 1e3);
 }
@@ -342,6 +359,10 @@ main(int argc, char **argv)
     plain_init();
     handshakes_compare("known peer", 0);
     handshakes_compare("new peer", 1);
+    resuming = 1;
+    ops->tickets(find_ticket);
+    handshakes_compare("resumed", 0);
+    resuming = 0;
     records_bench();
     pki_identity_free(&id);
     SSL_CTX_free(plain);

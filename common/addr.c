@@ -42,6 +42,12 @@ mesh_addr_is_v4(const struct mesh_addr *a)
 }
 
 bool
+mesh_addr_is_link_local(const struct mesh_addr *a)
+{
+    return a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80; /* [RFC4291 2.5.6] */
+}
+
+bool
 mesh_addr_is_any(const struct mesh_addr *a)
 {
     static const uint8_t zero[16];
@@ -59,6 +65,16 @@ bool
 mesh_addr_eq(const struct mesh_addr *a, const struct mesh_addr *b)
 {
     return a->port == b->port && memcmp(a->ip, b->ip, 16) == 0;
+}
+
+bool
+mesh_addr_in(const struct mesh_addr *a, const uint8_t net[16], uint8_t prefix)
+{
+    unsigned whole = prefix / 8, rest = prefix % 8;
+    if (whole > 16 || (whole == 16 && rest)) {
+        return false;
+    }
+    return memcmp(a->ip, net, whole) == 0 && (rest == 0 || (a->ip[whole] ^ net[whole]) >> (8 - rest) == 0);
 }
 
 const char *

@@ -144,7 +144,7 @@ bool
 ask(const char *path, const char *command, bool json, double timeout_s, char **text, char *why,
     size_t cap)
 {
-    char line[128];
+    char line[512];
     struct answer a = {0};
     double end = now() + timeout_s;
     int n = snprintf(line, sizeof(line), "%s%s\n", command, json ? " json" : "");

@@ -2,12 +2,14 @@
  *
  * meshd: one per host: certificates, endpoints and policy out, statistics in. Foreground, one thread,
  * one event loop. This file reads the command line, starts the modules in order, and ends them in
- * reverse; SIGTERM and SIGINT stop, SIGHUP reloads.
+ * reverse; SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR1 opens the access log anew.
  */
 #include <errno.h>
 #include <event2/event.h>
 #include <getopt.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "meshd/admin/admin.h"
@@ -24,13 +27,19 @@
 #include "meshd/base/proc.h"
 #include "meshd/base/server.h"
 #include "meshd/ctl/ctl.h"
+#include "meshd/discovery/confwatch.h"
+#include "meshd/discovery/dns.h"
+#include "meshd/health/health.h"
 #include "meshd/ident/ca.h"
 #include "meshd/ident/handoff.h"
 #include "meshd/policy/config.h"
 #include "meshd/policy/schema.h"
+#include "meshd/registry/lent.h"
 #include "meshd/registry/registry.h"
 #include "meshd/serve.h"
 #include "meshd/stats/stats.h"
+
+#define DNS_PATIENCE_MS 1000u
 
 struct options {
     const char *file, *run_dir;
@@ -103,15 +112,25 @@ on_stop(evutil_socket_t sig, short what, void *arg)
     meshd_loop_stop();
 }
 
-static void
-on_reload(evutil_socket_t sig, short what, void *arg)
+static enum mesh_err
+follow_configuration(void)
 {
-    (void)sig;
-    (void)what;
-    (void)arg;
+    meshd_stats_reload();
+    enum mesh_err e = meshd_dns_reload();
+    return e == MESH_OK ? meshd_registry_publish() : e;
+}
+
+static void
+reload(void)
+{
+    meshd_confwatch_note();
     enum mesh_err e = meshd_config_reload();
     if (e == MESH_OK) {
-        e = meshd_registry_publish();
+        e = follow_configuration();
+        meshd_config_settle(e == MESH_OK);
+        if (e != MESH_OK && follow_configuration() != MESH_OK) {
+            log_error("the old configuration's endpoints could not all be listed again");
+        }
     }
     if (e != MESH_OK) {
         log_error("reload failed, the old configuration stays: %s", mesh_err_text(e));
@@ -120,13 +139,31 @@ on_reload(evutil_socket_t sig, short what, void *arg)
     }
 }
 
+static void
+on_reload(evutil_socket_t sig, short what, void *arg)
+{
+    (void)sig;
+    (void)what;
+    (void)arg;
+    reload();
+}
+
+static void
+on_reopen(evutil_socket_t sig, short what, void *arg)
+{
+    (void)sig;
+    (void)what;
+    (void)arg;
+    meshd_access_reopen();
+}
+
 static enum mesh_err
 catch_signals(void)
 {
     static const struct {
         int sig;
         event_callback_fn fn;
-    } table[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGHUP, on_reload}};
+    } table[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGHUP, on_reload}, {SIGUSR1, on_reopen}};
     signal(SIGPIPE, SIG_IGN);
     signal(SIGIO, SIG_IGN); /* leases [stats/page.c] */
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -179,15 +216,40 @@ start_base(void)
     return e == MESH_OK ? meshd_proc_init(on_process_gone) : e;
 }
 
+/* The kernel loads its TLS on demand, but only for the privileged: so that programs find it there. The
+ * socket is not connected; all that is wanted is the question. */
+static void
+ask_for_kernel_tls(void)
+{
+    int fd = meshd_config_current()->kernel_tls != MESH_KTLS_OFF
+                 ? socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)
+                 : -1;
+    if (fd >= 0) {
+        bool there = setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 4) != 0 && errno == ENOTCONN;
+        log_debug("kernel TLS: %s", there ? "offered" : "not there");
+        close(fd);
+    }
+}
+
 static enum mesh_err
 start_modules(void)
 {
     const struct meshd_config *cfg = meshd_config_current();
-    enum mesh_err e = meshd_ca_init(cfg->state_dir, cfg->trust_domain);
+    enum mesh_err e = meshd_confwatch_init(reload);
+    if (e == MESH_OK) {
+        e = meshd_ca_init(cfg->state_dir, cfg->trust_domain);
+    }
+    ask_for_kernel_tls();
     if (e == MESH_OK) {
         e = meshd_stats_init(cfg->run_dir);
     }
-    return e == MESH_OK ? meshd_registry_init(cfg->run_dir) : e;
+    if (e == MESH_OK) {
+        e = meshd_registry_init(cfg->run_dir);
+    }
+    if (e == MESH_OK) {
+        e = meshd_health_init();
+    }
+    return e == MESH_OK ? meshd_dns_init() : e;
 }
 
 /* Last of all: whoever can connect finds everything ready. */
@@ -211,6 +273,10 @@ stop_all(void)
     meshd_admin_fini();
     meshd_ctl_fini();
     meshd_handoff_fini();
+    meshd_lent_fini();
+    meshd_dns_fini();
+    meshd_confwatch_fini();
+    meshd_health_fini();
     meshd_registry_fini();
     meshd_stats_fini();
     meshd_ca_fini();
@@ -235,15 +301,18 @@ main(int argc, char **argv)
     if (e == MESH_OK) {
         e = start_modules();
     }
-    if (e == MESH_OK) {
+    bool go_on = e == MESH_OK && meshd_dns_await(DNS_PATIENCE_MS);
+    if (go_on) {
         e = start_sockets();
     }
     if (e != MESH_OK) {
         log_error("cannot start: %s", mesh_err_text(e));
         return 1;
     }
-    log_info("ready: %s, trust domain %s", sock_path, meshd_config_current()->trust_domain);
-    meshd_loop_run();
+    if (go_on) {
+        log_info("ready: %s, trust domain %s", sock_path, meshd_config_current()->trust_domain);
+        meshd_loop_run();
+    }
     stop_all();
     return 0;
 }

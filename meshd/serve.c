@@ -15,6 +15,7 @@
 #include "meshd/ident/ca.h"
 #include "meshd/ident/handoff.h"
 #include "meshd/policy/config.h"
+#include "meshd/registry/lent.h"
 #include "meshd/registry/registry.h"
 #include "meshd/stats/stats.h"
 
@@ -137,7 +138,7 @@ on_listen(const struct meshd_peer *peer, struct meshd_request *req, struct meshd
     memcpy(&in, req->body, sizeof(in));
     enum mesh_err e = identify(peer, in.service, &id);
     if (e == MESH_OK) {
-        e = meshd_registry_listen(peer, &id, &in, &req->fd, &out);
+        e = meshd_registry_listen_later(peer, &id, &in, &req->fd, &out, &rep->held);
     }
     return e == MESH_OK ? reply_with(rep, &out, sizeof(out)) : e;
 }
@@ -149,6 +150,25 @@ on_unlisten(const struct meshd_peer *peer, struct meshd_request *req, struct mes
     (void)rep;
     memcpy(&in, req->body, sizeof(in));
     meshd_registry_unlisten(peer, &in);
+    return MESH_OK;
+}
+
+static enum mesh_err
+on_leave(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_reply *rep)
+{
+    struct mesh_wire_unlisten_req in;
+    struct mesh_wire_leave_rep out = {0};
+    memcpy(&in, req->body, sizeof(in));
+    out.deciding = meshd_registry_leave(peer, &in);
+    return reply_with(rep, &out, sizeof(out));
+}
+
+static enum mesh_err
+on_listens(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_reply *rep)
+{
+    struct mesh_wire_unlisten_req in;
+    memcpy(&in, req->body, sizeof(in));
+    rep->held = meshd_registry_listens_later(peer, &in);
     return MESH_OK;
 }
 
@@ -198,6 +218,32 @@ on_handoff(const struct meshd_peer *peer, struct meshd_request *req, struct mesh
     return meshd_handoff_start(&job);
 }
 
+static enum mesh_err
+on_lend(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_reply *rep)
+{
+    struct mesh_wire_lend_req in;
+    (void)rep;
+    memcpy(&in, req->body, sizeof(in));
+    return meshd_lent_put(peer, in.cookie, &req->fd);
+}
+
+static enum mesh_err
+on_claim(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_reply *rep)
+{
+    struct mesh_wire_claim_rep out = {0};
+    out.known = meshd_lent_get(peer, req->fd, &rep->fd[0]);
+    return reply_with(rep, &out, sizeof(out));
+}
+
+static enum mesh_err
+on_live(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_reply *rep)
+{
+    (void)peer;
+    (void)req;
+    rep->fd[0] = meshd_registry_live_fd();
+    return rep->fd[0] >= 0 ? MESH_OK : MESH_E_SYSTEM;
+}
+
 typedef enum mesh_err serve_fn(const struct meshd_peer *peer, struct meshd_request *req,
                                struct meshd_reply *rep);
 
@@ -211,6 +257,11 @@ static const struct {
     [MESH_WIRE_UNLISTEN] = {"unlisten", on_unlisten},
     [MESH_WIRE_PEER] = {"peer", on_peer},
     [MESH_WIRE_HANDOFF] = {"handoff", on_handoff},
+    [MESH_WIRE_LEND] = {"lend", on_lend},
+    [MESH_WIRE_CLAIM] = {"claim", on_claim},
+    [MESH_WIRE_LIVE] = {"live", on_live},
+    [MESH_WIRE_LEAVE] = {"leave", on_leave},
+    [MESH_WIRE_LISTENS] = {"listens", on_listens},
 };
 
 void

@@ -4,21 +4,46 @@
 # the project's flags, and with a sanitizer only where it must be in the program (thread).
 
 APPS_SRC := $(sort $(wildcard tests/apps/*.c))
-APPS     := $(patsubst tests/apps/%.c,$(B)/apps/%,$(APPS_SRC))
-FAULT_SRC := $(sort $(wildcard tests/fault/*.c))
-FAULT     := $(patsubst tests/fault/%.c,$(B)/fault/%,$(FAULT_SRC))
+APPS     := $(patsubst tests/apps/%.c,$(B)/apps/%,$(APPS_SRC)) \
+            $(patsubst tests/apps/lib/%.c,$(B)/apps/%.so,$(sort $(wildcard tests/apps/lib/*.c)))
+FAULT_SRC := $(filter-out tests/fault/otherlibc.c,$(sort $(wildcard tests/fault/*.c)))
+FAULT     := $(patsubst tests/fault/%.c,$(B)/fault/%,$(FAULT_SRC)) $(B)/fault/otherlibc.so
 APPS_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra -Wshadow -Werror $(if $(findstring thread,$(SAN)),-fsanitize=thread)
-APPS_JOBS ?= 1
+# One at a time, each one's connections are counted, too. ThreadSanitizer makes all of it slow.
+APPS_JOBS ?= $(if $(findstring thread,$(SAN)),2,1)
 
-$(B)/apps/%: tests/apps/%.c tests/apps/app.h
+$(B)/apps/%: tests/apps/%.c $(wildcard tests/apps/*.h)
 	@mkdir -p $(@D)
 	@[ "$(V)" = 1 ] || echo "  CC      $<"
-	$(Q)$(CC) $(APPS_CFLAGS) $$(sed -n 's,^/\* cc: \(.*\) \*/,\1,p' $<) $< -o $@ -pthread
+	$(Q)cc=$$(sed -n 's,^/\* cc: \(.*\) \*/,\1,p' $<); case $$cc in *-static*) san=-fno-sanitize=all ;; esac; \
+	  $(CC) $(APPS_CFLAGS) $$san $$cc $< -o $@ -pthread
+
+$(B)/apps/%.so: tests/apps/lib/%.c
+	@mkdir -p $(@D)
+	@[ "$(V)" = 1 ] || echo "  LD      $@"
+	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -fPIC -shared $< -o $@
 
 $(B)/fault/%: tests/fault/%.c tests/apps/app.h
 	@mkdir -p $(@D)
 	@[ "$(V)" = 1 ] || echo "  CC      $<"
-	$(Q)$(CC) $(APPS_CFLAGS) -Itests/apps $< -o $@ -pthread
+	$(Q)$(CC) $(APPS_CFLAGS) -Itests/apps $$(sed -n 's,^/\* cc: \(.*\) \*/,\1,p' $<) $< -o $@ -pthread
+
+$(B)/fault/%.so: tests/fault/%.c
+	@mkdir -p $(@D)
+	@[ "$(V)" = 1 ] || echo "  LD      $@"
+	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -fPIC -shared $< -o $@
+
+# An engine of which each single request for memory can be refused (nomem.c), with libmesh.so beside it.
+LACKING := $(B)/fault/lacking
+$(LACKING)/mem.o: shim/tls/mem.c
+	@mkdir -p $(@D)
+	@[ "$(V)" = 1 ] || echo "  CC      $@"
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(PIC_CFLAGS) -DSHIM_MEM_MAY_LACK=nomem_fails -c $< -o $@
+$(LACKING)/libmesh-engine.so: $$(filter-out %/tls/mem.o,$$(ENGINE_OBJ)) $(LACKING)/mem.o shim/tls/engine.map
+	@[ "$(V)" = 1 ] || echo "  LD      $@"
+	$(Q)$(ENGINE_LINK)
+$(LACKING)/libmesh.so: $(B)/libmesh.so
+	$(Q)mkdir -p $(@D) && cp $< $@
 
 .PHONY: apps check-apps check-apps-bare check-apps-wire check-fault
 apps: $(APPS) $(FAULT) ## build the test programs
@@ -32,5 +57,15 @@ check-apps-bare: $(APPS) ## run the test programs bare only
 check-apps-wire: all $(APPS) ## run the test programs under a capture that fails on plaintext
 	$(Q)BUILD=$(B) CC=$(CC) tests/apps/run --wire
 
-check-fault: all $(FAULT) ## hostile peers against meshed programs
-	$(Q)BUILD=$(B) CC=$(CC) tests/fault/run
+check-fault: all $(FAULT) $$(LACKING)/libmesh-engine.so $$(LACKING)/libmesh.so ## hostile peers, a damaged snapshot and lacks of all kinds, in meshed programs
+	$(Q)BUILD=$(B) CC=$(CC) tests/fault/run; a=$$?; \
+	BUILD=$(B) CC=$(CC) tests/fault/local && exit $$a
+
+$(B)/soak/soak: tests/soak/soak.c
+	@mkdir -p $(@D)
+	@[ "$(V)" = 1 ] || echo "  CC      $<"
+	$(Q)$(CC) $(APPS_CFLAGS) $< -o $@ -pthread
+
+.PHONY: soak
+soak: all $(B)/soak/soak ## ten minutes of connections that end in every way; what must stay flat
+	$(Q)BUILD=$(B) tests/soak/run $(SECONDS)

@@ -8,10 +8,21 @@ MANDIR  ?= $(DATADIR)/man
 INSTALL ?= install
 MANPAGES = $(wildcard docs/man/*.[1-8])
 
-.PHONY: install uninstall
+# meshctl knows it, too (LIBMESH_LIB and its own directory go before it); another LIBDIR makes that anew.
+$(B)/exe/meshctl/check.o: CPPFLAGS += -DMESH_LIBDIR='"$(LIBDIR)"'
+$(B)/exe/meshctl/check.o: $(B)/libdir
+$(B)/libdir: .FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)[ "$$(cat $@ 2>/dev/null)" = "$(LIBDIR)" ] || echo "$(LIBDIR)" >$@
+
+.PHONY: install uninstall check-install .FORCE
+check-install: all ## what is installed finds its parts, below another LIBDIR
+	$(Q)MAKE="$(MAKE)" tests/tools/install
+
 install: all ## install below DESTDIR and PREFIX (default /usr/local)
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(SYSCONFDIR)
 	$(INSTALL) -m 644 $(B)/libmesh.so $(B)/libmesh-engine.so $(DESTDIR)$(LIBDIR)/
+	$(INSTALL) -m 755 $(B)/libmesh-relay $(DESTDIR)$(LIBDIR)/
 	$(INSTALL) -m 755 $(B)/meshd $(DESTDIR)$(SBINDIR)/
 	$(INSTALL) -m 755 $(B)/meshctl $(DESTDIR)$(BINDIR)/
 	sed "s|^libdir=''.*|libdir='$(LIBDIR)'|" scripts/mesh-run >$(DESTDIR)$(BINDIR)/mesh-run
@@ -21,6 +32,6 @@ install: all ## install below DESTDIR and PREFIX (default /usr/local)
 	  $(INSTALL) -D -m 644 $$m $(DESTDIR)$(MANDIR)/man$${m##*.}/$${m##*/} || exit 1; done
 
 uninstall: ## remove what install put there, but not meshd.conf
-	rm -f $(DESTDIR)$(LIBDIR)/libmesh.so $(DESTDIR)$(LIBDIR)/libmesh-engine.so \
+	rm -f $(DESTDIR)$(LIBDIR)/libmesh.so $(DESTDIR)$(LIBDIR)/libmesh-engine.so $(DESTDIR)$(LIBDIR)/libmesh-relay \
 	  $(DESTDIR)$(SBINDIR)/meshd $(DESTDIR)$(BINDIR)/meshctl $(DESTDIR)$(BINDIR)/mesh-run
 	for m in $(MANPAGES); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$${m##*/}; done

@@ -5,7 +5,8 @@
  *    Keeps cancellation points and other interposers working. Before the constructor has run they
  *    are bare system calls, so that an allocator that reads a file while it starts is safe.
  *  - sys_*(): system calls by instruction, for what the engine does on its own account. They are
- *    no cancellation points, touch neither errno nor any lock, and return -errno.
+ *    no cancellation points, touch neither errno nor any lock, and return -errno. What a filter
+ *    of the program's own forbids is not called at all (filter.h).
  * The only file that calls dlsym or dlopen.
  */
 #ifndef SHIM_REAL_H
@@ -13,8 +14,13 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -24,6 +30,13 @@
 #include <sys/uio.h>
 #include <time.h>
 
+struct aiocb;
+struct aiocb64;
+struct iocb;
+struct addrinfo;
+struct gaicb;
+struct hostent;
+
 struct shim_real {
 #define SYM(ret, name, nr, params) ret(*name) params;
 #include "shim/sym/symbols.def"
@@ -31,7 +44,18 @@ struct shim_real {
 };
 extern struct shim_real shim_real;
 
-/* Resolves everything; once, from the constructor. */
+/* libc's streams, as shim/core/stdio.h needs them; NULL or 0 where this libc is another one. */
+struct shim_real_stdio {
+    void **file, **wfile;                  /* _IO_file_jumps, _IO_wfile_jumps */
+    uintptr_t read, write, close;          /* the functions that their slots are known to hold */
+    uintptr_t relro, relro_end;            /* the read-only pages around them */
+    void *err;                             /* the object stderr points to when a program starts */
+    FILE **list;                           /* _IO_list_all: every open stream */
+    void (*list_lock)(void), (*list_unlock)(void), (*list_reset)(void);
+};
+extern struct shim_real_stdio shim_real_stdio;
+
+/* Resolves everything; once, from the constructor. No system call. */
 void shim_real_init(void);
 /* A symbol of a library that is loaded for the first time here; NULL on failure. */
 void *shim_real_load(const char *path, const char *symbol);
@@ -39,7 +63,7 @@ void *shim_real_load(const char *path, const char *symbol);
 const char *shim_real_self(void);
 
 static inline long
-sys_call6(long n, long a, long b, long c, long d, long e, long f)
+sys_raw6(long n, long a, long b, long c, long d, long e, long f)
 {
 #if defined(__x86_64__)
     register long r10 __asm__("r10") = d;
@@ -69,19 +93,42 @@ sys_call6(long n, long a, long b, long c, long d, long e, long f)
 #endif
 }
 
+/* The program's filters that are in force, and what stands in for a call then (filter.h). */
+extern _Atomic int shim_filter_count;
+long shim_filter_call(long n, long a, long b, long c, long d, long e, long f);
+long shim_filter_recv(int fd, void *buf, size_t n, int flags);
+long shim_filter_send(int fd, const void *buf, size_t n, int flags);
+long shim_filter_poll(struct pollfd *p, nfds_t n, int ms);
+
+static inline bool
+shim_filter_any(void)
+{
+    return __builtin_expect(atomic_load_explicit(&shim_filter_count, memory_order_relaxed) > 0, 0);
+}
+
+static inline long
+sys_call6(long n, long a, long b, long c, long d, long e, long f)
+{
+    return shim_filter_any() ? shim_filter_call(n, a, b, c, d, e, f)
+                             : sys_raw6(n, a, b, c, d, e, f);
+}
+
 #define sys_call(n, a, b, c, d) \
     sys_call6((n), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 
 static inline long
 sys_recv(int fd, void *buf, size_t n, int flags)
 {
-    return sys_call6(SYS_recvfrom, fd, (long)buf, (long)n, flags, 0, 0);
+    return shim_filter_any() ? shim_filter_recv(fd, buf, n, flags)
+                             : sys_raw6(SYS_recvfrom, fd, (long)buf, (long)n, flags, 0, 0);
 }
 
 static inline long
 sys_send(int fd, const void *buf, size_t n, int flags)
 {
-    return sys_call6(SYS_sendto, fd, (long)buf, (long)n, flags | MSG_NOSIGNAL, 0, 0);
+    flags |= MSG_NOSIGNAL;
+    return shim_filter_any() ? shim_filter_send(fd, buf, n, flags)
+                             : sys_raw6(SYS_sendto, fd, (long)buf, (long)n, flags, 0, 0);
 }
 
 static inline long
@@ -125,15 +172,32 @@ static inline long
 sys_poll(struct pollfd *p, nfds_t n, int ms)
 {
     struct timespec ts = {ms / 1000, (long)(ms % 1000) * 1000000};
-    return sys_call6(SYS_ppoll, (long)p, (long)n, ms < 0 ? 0 : (long)&ts, 0, 8, 0);
+    if (shim_filter_any()) {
+        return shim_filter_poll(p, n, ms);
+    }
+    return sys_raw6(SYS_ppoll, (long)p, (long)n, ms < 0 ? 0 : (long)&ts, 0, 8, 0);
 }
+
+/* libc's own clock_gettime, whoever else has replaced it for the program: the vDSO's, no lock,
+ * signal-safe. */
+extern int (*shim_real_clock)(clockid_t clock, struct timespec *ts);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 static inline uint64_t
 shim_now(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts); /* vDSO: no lock, signal-safe */
+    (void)shim_real_clock(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+/* The same as of the kernel's last tick, up to SHIM_TICK ago, for an eighth of the time. */
+#define SHIM_TICK UINT64_C(10000000)
+static inline uint64_t
+shim_tick(void)
+{
+    struct timespec ts;
+    (void)shim_real_clock(CLOCK_MONOTONIC_COARSE, &ts);
     return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 

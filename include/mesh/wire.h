@@ -10,10 +10,16 @@
  *   request              reply body                   descriptors with the reply
  *   ATTACH   attach_req  attach_rep                   [0] snapshot (read-only), [1] page
  *   CERT     - or the wish cert_rep + three blobs     -   (wish: as in attach, char[64])
- *   LISTEN   listen_req  listen_rep                   -   (request may carry [0] a SOCK_DIAG socket)
+ *   LISTEN   listen_req  listen_rep                   -   (request may carry [0] a SOCK_DIAG socket, or the listener)
  *   UNLISTEN unlisten_req  -                          -
+ *   LEAVE    unlisten_req  leave_rep                  -
+ *   LISTENS  unlisten_req  -                          -
  *   PEER     peer_req    peer_rep                     -
  *   HANDOFF  handoff_req + data  -                    -
+ *   LEND     lend_req            -                    -   (request carries [0] a connection region)
+ *   CLAIM    -                   claim_rep            [0] the region, if the caller may go on with
+ *                                                     it (request carries [0] the connection)
+ *   LIVE     -                   -                    [0] the live state (mesh/live.h), size sealed
  *
  * A reply has the request's type | MESH_WIRE_REPLY; head.err != 0 means failure and an empty body.
  */
@@ -36,6 +42,11 @@ enum mesh_wire_type {
     MESH_WIRE_UNLISTEN = 4,
     MESH_WIRE_PEER = 5,
     MESH_WIRE_HANDOFF = 6,
+    MESH_WIRE_LEND = 7,
+    MESH_WIRE_CLAIM = 8,
+    MESH_WIRE_LIVE = 9,
+    MESH_WIRE_LEAVE = 10,
+    MESH_WIRE_LISTENS = 11,
 };
 
 struct mesh_wire_head {
@@ -73,7 +84,8 @@ struct mesh_wire_cert_rep {
  * same wish as in attach. `ifaddr`: for a wildcard listener, the namespace's other addresses.
  * The SOCK_DIAG socket must be of the listener's namespace and joined to both
  * SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY; through it meshd learns of the last
- * close. Sent only when meshd asked for it in listen_rep (then the request is repeated). */
+ * close. Sent only when meshd asked for it in listen_rep (then the request is repeated). Who inherited
+ * the listener sends it along instead: it is its to register whoever registered it before. */
 #define MESH_WIRE_IFADDRS 16u
 struct mesh_wire_listen_req {
     uint64_t netns;
@@ -95,8 +107,18 @@ struct mesh_wire_listen_rep {
     uint8_t pad[2];
 };
 
+/* LISTENS: after the kernel's listen(); from the answer on connections to the service may be given to it.
+ * LEAVE: before the process closes its last descriptor of the listener; answered when no connection to a
+ * service is given to it any more, if nobody else is known to hold it. UNLISTEN: afterwards. */
 struct mesh_wire_unlisten_req {
     uint64_t netns, cookie;
+};
+
+/* Processes that may still be on their way to it, by the snapshot from before. Who asks again until there are
+ * none, for a bounded time, refuses nobody. */
+struct mesh_wire_leave_rep {
+    uint32_t deciding;
+    uint32_t pad;
 };
 
 /* Is a process of the mesh at this client address? (Server side of permissive: DESIGN, modes.) */
@@ -121,6 +143,19 @@ struct mesh_wire_handoff_req {
     uint16_t pad;
     uint32_t len; /* bytes of data that follow, at most 64 KiB */
     char expect_id[MESH_ID_MAX];
+};
+
+/* A connection is about to be passed to a process that may be of another tree. meshd keeps the
+ * memory in which it lives, a sealed-size memfd, for whoever shows that he has the socket. */
+struct mesh_wire_lend_req {
+    uint64_t cookie; /* SO_COOKIE of the connection */
+};
+
+/* Who holds the socket of a connection that was lent, and is the user who lent it or root, gets the
+ * region. */
+struct mesh_wire_claim_rep {
+    uint32_t known; /* 1: a connection of the mesh. Without a region: not for this caller */
+    uint32_t pad;
 };
 
 #endif

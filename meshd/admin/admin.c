@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
@@ -29,6 +30,7 @@
 
 #define HEADERS_MOST (8 * 1024)
 #define BODY_MOST    (64 * 1024)
+#define WRITE_MOST   (8 * 1024 * 1024)
 #define TIMEOUT_S    5
 #define KEEP_MS      100
 #define UNIX_PREFIX  "unix:"
@@ -169,6 +171,19 @@ open_unix(const char *at, const char **why)
     return fd;
 }
 
+/* libevent drops what is unwritten when it sees that the client has shut its side, which HTTP allows: so as much
+ * as the socket takes goes at once, not 16 KB. */
+static struct bufferevent *
+new_stream(struct event_base *base, void *arg)
+{
+    struct bufferevent *b = bufferevent_socket_new(base, -1, 0);
+    (void)arg;
+    if (b) {
+        (void)bufferevent_set_max_single_write(b, WRITE_MOST);
+    }
+    return b;
+}
+
 static bool
 start(int fd)
 {
@@ -184,6 +199,7 @@ start(int fd)
                                          EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT |
                                          EVHTTP_REQ_PATCH);
     evhttp_set_gencb(http, on_request, NULL);
+    evhttp_set_bevcb(http, new_stream, NULL);
     return evhttp_accept_socket(http, fd) == 0;
 }
 

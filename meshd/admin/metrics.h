@@ -9,5 +9,7 @@ struct evbuffer;
 
 /* Appends one whole exposition; every family is there from the start, with 0. */
 void meshd_metrics_write(struct evbuffer *out);
+/* name="value", with what the format wants escaped. */
+void meshd_metrics_label(struct evbuffer *out, const char *name, const char *value);
 
 #endif

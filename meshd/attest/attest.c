@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/unit.h"
 #include "meshd/base/log.h"
 #include "meshd/base/proc.h"
 #include "meshd/policy/config.h"
@@ -90,61 +91,13 @@ read_exe(pid_t pid, char *out, size_t cap)
     snprintf(out, cap, "%s", len >= cap ? exe + len - (cap - 1) : exe);
 }
 
-static bool
-has_suffix(const char *s, size_t n, const char *suffix)
-{
-    size_t m = strlen(suffix);
-    return n > m && memcmp(s + n - m, suffix, m) == 0;
-}
-
-/* Walks one cgroup path. The first .service or .scope below slices is the unit; below
- * user@UID.service everything is that user's word, and is keyed as such. */
-static void
-unit_of_path(const char *path, size_t len, char *out, size_t cap)
-{
-    const char *end = path + len, *user = NULL;
-    int user_len = 0;
-    for (const char *p = path; p < end;) {
-        const char *slash = memchr(p, '/', (size_t)(end - p));
-        size_t n = (size_t)((slash ? slash : end) - p);
-        bool unit = has_suffix(p, n, ".service") || has_suffix(p, n, ".scope");
-        if (unit && !user && n > 5 && memcmp(p, "user@", 5) == 0) {
-            user = p;
-            user_len = (int)(n - strlen(".service"));
-        } else if (unit && user) {
-            snprintf(out, cap, "%.*s/%.*s", user_len, user, (int)n, p);
-            return;
-        } else if (unit) {
-            snprintf(out, cap, "%.*s", (int)n, p);
-            return;
-        }
-        p = slash ? slash + 1 : end;
-    }
-    if (user) {
-        snprintf(out, cap, "%.*s", user_len, user);
-    }
-}
-
-/* The unified hierarchy's line is "0::PATH"; systemd's own of version 1 is "N:name=systemd:PATH". */
 void
-meshd_attest_unit(const char *cgroup, char *out, size_t cap)
+meshd_attest_look(struct meshd_peer *p)
 {
-    out[0] = '\0';
-    for (const char *line = cgroup; *line && !out[0];) {
-        const char *eol = strchrnul(line, '\n');
-        const char *path = NULL;
-        if (strncmp(line, "0::", 3) == 0) {
-            path = line + 3;
-        } else {
-            const char *colon = memchr(line, ':', (size_t)(eol - line));
-            if (colon && strncmp(colon, ":name=systemd:", 14) == 0) {
-                path = colon + 14;
-            }
-        }
-        if (path) {
-            unit_of_path(path, (size_t)(eol - path), out, cap);
-        }
-        line = *eol ? eol + 1 : eol;
+    char cgroup[8192];
+    read_exe(p->pid, p->exe, sizeof(p->exe));
+    if (read_proc(p->pid, "cgroup", cgroup, sizeof(cgroup)) > 0) {
+        mesh_unit_of(cgroup, p->unit, sizeof(p->unit));
     }
 }
 
@@ -152,7 +105,6 @@ enum mesh_err
 meshd_attest_peer(int fd, struct meshd_peer *peer)
 {
     struct meshd_peer p = {0};
-    char cgroup[8192];
     enum mesh_err e = meshd_attest_cred(fd, &p.pid, &p.uid, &p.gid);
     if (e != MESH_OK) {
         return e;
@@ -162,10 +114,7 @@ meshd_attest_peer(int fd, struct meshd_peer *peer)
         log_warn("attest: process %d is gone or not visible from here", (int)p.pid);
         return MESH_E_DENIED;
     }
-    read_exe(p.pid, p.exe, sizeof(p.exe));
-    if (read_proc(p.pid, "cgroup", cgroup, sizeof(cgroup)) > 0) {
-        meshd_attest_unit(cgroup, p.unit, sizeof(p.unit));
-    }
+    meshd_attest_look(&p);
     if (meshd_proc_starttime(p.pid) != p.starttime || !peer_may_live(fd)) {
         return MESH_E_DENIED;
     }

@@ -24,11 +24,11 @@ struct meshd_identity {
  * gone, was replaced meanwhile, or is not visible in meshd's pid namespace. */
 enum mesh_err meshd_attest_peer(int fd, struct meshd_peer *peer) MESH_MUST_CHECK;
 
+/* Fills exe and unit of process p->pid, whose start time the caller compares before and after. */
+void meshd_attest_look(struct meshd_peer *p);
+
 /* Who connected fd, as the kernel noted it, without looking at the process. */
 enum mesh_err meshd_attest_cred(int fd, pid_t *pid, uid_t *uid, gid_t *gid) MESH_MUST_CHECK;
-
-/* The systemd unit in the text of /proc/PID/cgroup, "" if none; for tests. */
-void meshd_attest_unit(const char *cgroup, char *out, size_t cap);
 
 /* The identity of `peer`, which wishes to be called `wish` (may be ""; need not be trusted). */
 enum mesh_err meshd_attest_identity(const struct meshd_peer *peer, const char *wish,

@@ -17,6 +17,16 @@
 #include "meshd/base/log.h"
 
 bool
+meshd_file_has_blocks(int fd, size_t at, size_t n)
+{
+    int r;
+    do {
+        r = fallocate(fd, 0, (off_t)at, (off_t)n);
+    } while (r != 0 && errno == EINTR);
+    return r == 0 || errno == EOPNOTSUPP || errno == ENOSYS;
+}
+
+bool
 meshd_path(char *out, size_t cap, const char *dir, const char *name)
 {
     int n = snprintf(out, cap, "%s/%s", dir, name);

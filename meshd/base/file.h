@@ -30,6 +30,10 @@ enum mesh_err meshd_file_read(const char *path, size_t most, char **data,
 enum mesh_err meshd_file_write(const char *path, const void *data, size_t len, mode_t mode,
                                bool durable) MESH_MUST_CHECK;
 
+/* Are there blocks for n bytes from `at` on? A store to a mapped hole of a full file system is a SIGBUS: the room is
+ * asked for before. A file system that knows no such question has to do without. */
+bool meshd_file_has_blocks(int fd, size_t at, size_t n);
+
 /* "dir/name" into out; false when it does not fit. */
 bool meshd_path(char *out, size_t cap, const char *dir, const char *name);
 

@@ -18,9 +18,16 @@ static const struct {
     [MESH_WIRE_LISTEN] = {sizeof(struct mesh_wire_listen_req), sizeof(struct mesh_wire_listen_req)},
     [MESH_WIRE_UNLISTEN] = {sizeof(struct mesh_wire_unlisten_req),
                             sizeof(struct mesh_wire_unlisten_req)},
+    [MESH_WIRE_LEAVE] = {sizeof(struct mesh_wire_unlisten_req),
+                         sizeof(struct mesh_wire_unlisten_req)},
+    [MESH_WIRE_LISTENS] = {sizeof(struct mesh_wire_unlisten_req),
+                           sizeof(struct mesh_wire_unlisten_req)},
     [MESH_WIRE_PEER] = {sizeof(struct mesh_wire_peer_req), sizeof(struct mesh_wire_peer_req)},
     [MESH_WIRE_HANDOFF] = {sizeof(struct mesh_wire_handoff_req),
                            sizeof(struct mesh_wire_handoff_req) + (64u << 10)},
+    [MESH_WIRE_LEND] = {sizeof(struct mesh_wire_lend_req), sizeof(struct mesh_wire_lend_req)},
+    [MESH_WIRE_CLAIM] = {0, 0},
+    [MESH_WIRE_LIVE] = {0, 0},
 };
 #define TYPES (sizeof(sizes) / sizeof(sizes[0]))
 

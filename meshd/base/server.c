@@ -2,7 +2,8 @@
  *
  * meshd_server: see server.h.
  *
- * A client's life: reading -> (handler) -> writing, if the socket was full -> reading ... It has
+ * A client's life: reading -> (handler) -> held, if the handler says so -> writing, if the socket was full ->
+ * reading ... It has
  * CLIENT_MS for each request, counted from the last reply, not from the last byte. When all places
  * are taken the client that has waited longest goes: whoever only holds a place loses it first.
  */
@@ -46,8 +47,8 @@ struct client {
 static struct client *clients; /* longest waiting first */
 static struct meshd_timer *expire_timer;
 static uint32_t count;
-static int listener = -1;
-static struct event *accept_ev, *pause_ev;
+static int listener = -1, abstract = -1;
+static struct event *accept_ev, *pause_ev, *abstract_ev;
 static meshd_server_handler *handle;
 
 static void
@@ -181,7 +182,23 @@ serve(struct client *c)
                                 .len = c->in.head.len, .fd = c->passed};
     handle(&req, &c->out);
     c->passed = req.fd;
+    if (c->out.held) {
+        event_del(c->ev);
+        return true;
+    }
     return answer(c);
+}
+
+void
+meshd_server_release(uint64_t number, enum mesh_err e)
+{
+    struct client *c;
+    DL_SEARCH_SCALAR(clients, c, out.held, number);
+    if (c) {
+        c->out.held = 0;
+        c->out.err = e == MESH_OK ? c->out.err : e;
+        (void)answer(c);
+    }
 }
 
 /* Reads one request at most; the event fires again for the next one. */
@@ -278,6 +295,9 @@ on_accept(evutil_socket_t fd, short what, void *arg)
             struct timeval tv = {0, PAUSE_MS * 1000};
             log_warn("accept: %s; pausing", strerror(errno));
             event_del(accept_ev);
+            if (abstract_ev) {
+                event_del(abstract_ev);
+            }
             event_add(pause_ev, &tv);
         }
         if (errno != EINTR && errno != ECONNABORTED) {
@@ -293,6 +313,9 @@ on_pause(evutil_socket_t fd, short what, void *arg)
     (void)what;
     (void)arg;
     event_add(accept_ev, NULL);
+    if (abstract_ev) {
+        event_add(abstract_ev, NULL);
+    }
 }
 
 enum mesh_err
@@ -322,6 +345,28 @@ meshd_server_listen(const char *path, unsigned mode, int *fd)
     return MESH_OK;
 }
 
+/* The same name in the abstract space, for programs that have gone into a chroot. Somebody else may
+ * sit on it: shims look whose it is, and we do without. */
+static int
+listen_abstract(const char *path)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    size_t n = strlen(path);
+    if (n + 1 > sizeof(sa.sun_path)) {
+        return -1;
+    }
+    memcpy(sa.sun_path + 1, path, n);
+    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (s >= 0 && (bind(s, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+                                                               1 + n)) != 0 ||
+                   listen(s, SOMAXCONN) != 0)) {
+        log_warn("@%s: %s; programs in a chroot cannot reach us", path, strerror(errno));
+        close(s);
+        s = -1;
+    }
+    return s;
+}
+
 enum mesh_err
 meshd_server_init(const char *path, meshd_server_handler *handler)
 {
@@ -331,13 +376,20 @@ meshd_server_init(const char *path, meshd_server_handler *handler)
     }
     handle = handler;
     accept_ev = event_new(meshd_loop(), listener, EV_READ | EV_PERSIST, on_accept, NULL);
+    abstract = listen_abstract(path);
+    if (abstract >= 0) {
+        abstract_ev = event_new(meshd_loop(), abstract, EV_READ | EV_PERSIST, on_accept, NULL);
+    }
     pause_ev = event_new(meshd_loop(), -1, 0, on_pause, NULL);
     expire_timer = meshd_timer_new(EXPIRE_MS, expire, NULL);
-    if (!accept_ev || !pause_ev || !expire_timer) {
+    if (!accept_ev || !pause_ev || !expire_timer || (abstract >= 0 && !abstract_ev)) {
         meshd_server_fini();
         return MESH_E_NO_MEMORY;
     }
     event_add(accept_ev, NULL);
+    if (abstract_ev) {
+        event_add(abstract_ev, NULL);
+    }
     return MESH_OK;
 }
 
@@ -355,11 +407,17 @@ meshd_server_fini(void)
     }
     meshd_timer_free(expire_timer);
     expire_timer = NULL;
+    if (abstract_ev) {
+        event_free(abstract_ev);
+    }
     if (listener >= 0) {
         close(listener);
     }
-    accept_ev = pause_ev = NULL;
-    listener = -1;
+    if (abstract >= 0) {
+        close(abstract);
+    }
+    accept_ev = pause_ev = abstract_ev = NULL;
+    listener = abstract = -1;
 }
 
 uint32_t

@@ -97,7 +97,7 @@ answer_one(struct client *c)
     size_t len = 0;
     char *line = evbuffer_readln(in, &len, EVBUFFER_EOL_LF);
     if (line && len <= MESHD_COMMAND_LINE_MAX) {
-        c->last = !meshd_command_answer(line, len, out);
+        c->last = !meshd_command_answer(bufferevent_getfd(c->bev), line, len, out);
     } else if (line || evbuffer_get_length(in) > MESHD_COMMAND_LINE_MAX) {
         meshd_command_error(out, "line too long");
         c->last = true;

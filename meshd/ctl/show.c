@@ -5,12 +5,16 @@
  */
 #include "meshd/ctl/show.h"
 
+#include <arpa/inet.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/vaddr.h"
 #include "meshd/base/loop.h"
+#include "meshd/health/health.h"
 #include "meshd/ident/ca.h"
+#include "meshd/policy/config.h"
 #include "meshd/registry/registry.h"
 #include "meshd/stats/stats.h"
 
@@ -41,6 +45,14 @@ meshd_show_mode(unsigned mode)
 {
     static const char *const names[] = {"off", "permissive", "strict"};
     return mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "unknown";
+}
+
+const char *
+meshd_show_load_balancer(unsigned lb)
+{
+    static const char *const names[] = {"least_request", "round_robin", "random", "peak_ewma", "ring_hash", "maglev"};
+    _Static_assert(sizeof(names) / sizeof(names[0]) == MESH_LB_COUNT, "one each");
+    return lb < MESH_LB_COUNT ? names[lb] : "unknown";
 }
 
 static int
@@ -76,12 +88,79 @@ find_service(const struct list *l, const char *name)
     return NULL;
 }
 
+static json_t *
+service_addresses(const struct meshd_service_rule *r)
+{
+    char text[MESH_ADDR_TEXT];
+    json_t *all = json_array();
+    for (size_t i = 0; r && i < r->address_count; i++) {
+        json_array_append_new(all, json_string(mesh_addr_text(&r->addresses[i].addr, text)));
+    }
+    return all;
+}
+
+/* IPv4, then IPv6. */
+static json_t *
+service_virtual(const struct mesh_vaddr *v)
+{
+    char text[INET6_ADDRSTRLEN];
+    json_t *all = json_array();
+    if (v) {
+        json_array_append_new(all, json_string(inet_ntop(AF_INET, v->v4, text, sizeof(text))));
+        json_array_append_new(all, json_string(inet_ntop(AF_INET6, v->v6, text, sizeof(text))));
+    }
+    return all;
+}
+
+static json_t *
+service_hosts(const struct meshd_service_rule *r)
+{
+    char text[MESH_HOST_MAX + 8];
+    json_t *all = json_array();
+    for (size_t i = 0; r && i < r->host_count; i++) {
+        const struct meshd_host *h = &r->hosts[i].host;
+        snprintf(text, sizeof(text), h->port ? "%s:%u" : "%s", h->name, h->port);
+        json_array_append_new(all, json_string(text));
+    }
+    return all;
+}
+
+/* How fast the service's connections may be, together, and how many they are; null: as fast as they can. */
+static json_t *
+service_bandwidth(const char *name, const struct meshd_service_rule *r)
+{
+    uint32_t opened = 0, accepted = 0;
+    if (!r || r->limits.service_bandwidth == 0) {
+        return json_null();
+    }
+    meshd_registry_sharing(name, &opened, &accepted);
+    return json_pack("{s:I, s:I, s:I}", "per_service", (json_int_t)r->limits.service_bandwidth, "opened",
+                     (json_int_t)opened, "accepted", (json_int_t)accepted);
+}
+
 static int
 on_service(const struct meshd_service *s, void *arg)
 {
-    return add(arg, json_pack("{s:s, s:s, s:s, s:b, s:I}", "name", s->name, "id", s->id, "mode",
-                              meshd_show_mode(s->mode), "strict_close", s->strict_close,
-                              "endpoints", (json_int_t)s->endpoints));
+    const struct meshd_service_rule *r = s->rule;
+    struct meshd_service_live l;
+    meshd_registry_service_live(s->name, &l);
+    json_t *row = json_pack("{s:s, s:s, s:s, s:b, s:I, s:o, s:s, s:i, s:o, s:o, s:o}", "name", s->name, "id", s->id,
+                            "mode", meshd_show_mode(s->mode), "strict_close", s->strict_close,
+                            "endpoints", (json_int_t)s->endpoints, "addresses", service_addresses(r),
+                            "load_balancer", meshd_show_load_balancer(r ? r->load_balancer : 0), "draining", 0, "virtual",
+                            service_virtual(s->vaddr), "hosts", service_hosts(r), "bandwidth",
+                            service_bandwidth(s->name, r));
+    json_t *live = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "upstream_cx_active", (json_int_t)l.active,
+        "upstream_cx_pending", (json_int_t)l.pending, "upstream_cx_retries", (json_int_t)l.retries,
+        "ejections_active", (json_int_t)l.ejected, "ejections_enforced", (json_int_t)l.ejections,
+        "ejections_overflow", (json_int_t)l.ejections_overflow, "cx_overflow", (json_int_t)l.cx_overflow,
+        "pending_overflow", (json_int_t)l.pending_overflow, "retry_overflow", (json_int_t)l.retry_overflow);
+    if (row && live) {
+        json_object_update(row, live);
+    }
+    json_decref(live);
+    return add(arg, row);
 }
 
 static uint64_t
@@ -119,11 +198,24 @@ on_total(const struct meshd_total *t, void *arg)
     return r;
 }
 
+/* How many of a service's endpoints are draining. */
+static int
+on_draining(const struct meshd_endpoint *e, void *arg)
+{
+    json_t *row = e->draining ? find_service(arg, e->service) : NULL;
+    if (row) {
+        json_int_t n = json_integer_value(json_object_get(row, "draining"));
+        json_object_set_new(row, "draining", json_integer(n + 1));
+    }
+    return 0;
+}
+
 json_t *
 meshd_show_services(void)
 {
     struct list l = {json_array(), false};
     meshd_registry_visit_services(on_service, &l);
+    meshd_registry_visit_endpoints(on_draining, &l);
     meshd_stats_visit_totals(on_total, &l);
     return list_end(&l, "services");
 }
@@ -141,18 +233,70 @@ other_addresses(const struct meshd_endpoint *e)
     return all;
 }
 
+static void
+add_health(json_t *row, const struct meshd_endpoint *e)
+{
+    struct meshd_health_info h;
+    meshd_health_of(e, &h);
+    json_t *more = json_pack("{s:s, s:o, s:o, s:o, s:I, s:I}", "health", meshd_health_word(h.is),
+                             "health_since", meshd_show_seconds(h.since_ns), "health_checked",
+                             meshd_show_seconds(h.checked_ns), "health_reason",
+                             meshd_show_string(h.reason), "health_successes",
+                             (json_int_t)h.successes, "health_failures", (json_int_t)h.failures);
+    if (row && more) {
+        json_object_update(row, more);
+    }
+    json_decref(more);
+}
+
+/* What connections to it say: how many there are, whether it is ejected, until when, how often in a row. */
+static json_t *
+endpoint_live(const struct meshd_endpoint *e)
+{
+    static const char *const states[] = {[MESH_OUTLIER_IN] = "no", [MESH_OUTLIER_EJECTED] = "yes",
+                                         [MESH_OUTLIER_PROBED] = "probing", [MESH_OUTLIER_DUE] = "due"};
+    struct meshd_endpoint_live l;
+    uint64_t now = meshd_now_ns() / 1000000, real = meshd_real_ns();
+    meshd_registry_endpoint_live(e, &l);
+    uint64_t left = l.until_ms > now ? l.until_ms - now : 0;
+    return json_pack("{s:I, s:I, s:s, s:o, s:o, s:I, s:o}", "connections_active", (json_int_t)l.active,
+                     "consecutive_failures", (json_int_t)l.failures, "ejected", states[l.state],
+                     "ejected_until", meshd_show_seconds(left ? real + left * 1000000 : 0),
+                     "ejected_for", left ? json_real((double)left / 1e3) : json_null(), "ejections",
+                     (json_int_t)l.times, "connect_seconds",
+                     l.latency_us ? json_real((double)l.latency_us / 1e6) : json_null());
+}
+
+/* "/etc/meshd/meshd.conf:12", "dns:db.example", "listener" */
+static json_t *
+source(const struct meshd_endpoint *e)
+{
+    char text[320];
+    snprintf(text, sizeof(text), e->line ? "%s:%u" : "%s", e->from, e->line);
+    return meshd_show_string(text);
+}
+
 static int
 on_endpoint(const struct meshd_endpoint *e, void *arg)
 {
     char addr[MESH_ADDR_TEXT];
-    return add(arg, json_pack("{s:I, s:s, s:s, s:i, s:s, s:b, s:b, s:o, s:I, s:I, s:I, s:o}", "id",
+    json_t *row = json_pack("{s:I, s:s, s:s, s:i, s:s, s:b, s:b, s:o, s:I, s:I, s:I, s:o, s:I, s:s, s:b, s:b, s:i, s:o}", "id",
                               (json_int_t)e->id, "service", e->service, "addr",
                               mesh_addr_text(&e->addr, addr), "port", (int)e->addr.port, "mode",
                               meshd_show_mode(e->mode), "wildcard", (e->flags & MESH_EP_ANY) != 0,
                               "namespace_only", (e->flags & MESH_EP_NETNS) != 0, "addresses",
                               other_addresses(e), "netns", (json_int_t)e->netns, "pid",
                               (json_int_t)e->pid, "uid", (json_int_t)e->uid, "since",
-                              meshd_show_seconds(e->since_ns)));
+                              meshd_show_seconds(e->since_ns), "weight", (json_int_t)e->weight,
+                              "zone", e->zone, "draining", e->draining, "leaving", e->leaving, "priority",
+                              (int)e->priority, "source", source(e));
+    add_health(row, e);
+    json_t *live = endpoint_live(e);
+    if (row && live) {
+        json_object_update(row, live);
+    }
+    json_decref(live);
+    return add(arg, row);
 }
 
 json_t *
@@ -258,6 +402,7 @@ connection(const struct meshd_conn *c)
         json_object_update(row, more);
     }
     json_decref(more);
+    meshd_show_end(row, c);
     return row;
 }
 

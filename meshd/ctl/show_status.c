@@ -267,9 +267,13 @@ meshd_show_stats(void)
         json_object_set_new(errors, mesh_err_reason((enum mesh_err)i),
                             json_integer((json_int_t)c.err[i]));
     }
-    return json_pack("{s:i, s:o, s:o, s:o, s:o}", "schema", MESHD_SCHEMA, "counters", counters,
-                     "errors", errors, "handshake_durations", histogram(c.handshake_us),
-                     "connect_durations", histogram(c.connect_us));
+    json_t *all = json_pack("{s:i, s:o, s:o, s:o, s:o}", "schema", MESHD_SCHEMA, "counters", counters,
+                            "errors", errors, "handshake_durations", histogram(c.handshake_us),
+                            "connect_durations", histogram(c.connect_us));
+    if (all) {
+        meshd_show_flags(all);
+    }
+    return all;
 }
 
 void
@@ -283,5 +287,8 @@ meshd_show_stats_text(struct evbuffer *out, const json_t *answer)
     }
     json_object_foreach(json_object_get(answer, "errors"), key, v) {
         evbuffer_add_printf(out, "error %-22s%lld\n", key, (long long)json_integer_value(v));
+    }
+    json_object_foreach(json_object_get(answer, "response_flags"), key, v) {
+        evbuffer_add_printf(out, "flag %-23s%lld\n", key, (long long)json_integer_value(v));
     }
 }

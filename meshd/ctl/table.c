@@ -12,7 +12,7 @@
 
 #include "meshd/base/loop.h"
 
-#define COLUMNS_MAX 16u
+#define COLUMNS_MAX 24u
 #define GAP         2
 
 static void
@@ -51,6 +51,18 @@ span_text(double s, char *out)
 }
 
 static void
+short_text(double s, char *out)
+{
+    if (s < 1e-3) {
+        snprintf(out, MESHD_CELL_MAX, "%.0fus", s * 1e6);
+    } else if (s < 1) {
+        snprintf(out, MESHD_CELL_MAX, "%.1fms", s * 1e3);
+    } else {
+        span_text(s, out);
+    }
+}
+
+static void
 time_text(double s, char *out)
 {
     time_t t = (time_t)s;
@@ -84,10 +96,32 @@ number_text(const json_t *value, enum meshd_cell kind, char *out)
     case MESHD_CELL_SPAN:
         span_text(n, out);
         break;
+    case MESHD_CELL_RATE:
+        snprintf(out, MESHD_CELL_MAX, "%.1f", n);
+        break;
+    case MESHD_CELL_SHORT:
+        short_text(n, out);
+        break;
     case MESHD_CELL_TEXT:
     default:
         snprintf(out, MESHD_CELL_MAX, json_is_real(value) ? "%.3f" : "%.0f", n);
         break;
+    }
+}
+
+static void
+list_text(const json_t *list, char *out)
+{
+    const json_t *item;
+    size_t i, len = 0;
+    snprintf(out, MESHD_CELL_MAX, "-");
+    json_array_foreach(list, i, item) {
+        const char *s = json_string_value(item);
+        int n = snprintf(out + len, MESHD_CELL_MAX - len, "%s%s", i ? "," : "", s ? s : "");
+        len += n > 0 ? (size_t)n : 0;
+        if (len >= MESHD_CELL_MAX) {
+            return;
+        }
     }
 }
 
@@ -97,6 +131,8 @@ meshd_cell_text(const json_t *value, enum meshd_cell kind, char *out)
     const char *s = json_string_value(value);
     if (json_is_number(value)) {
         number_text(value, kind, out);
+    } else if (json_is_array(value)) {
+        list_text(value, out);
     } else if (json_is_boolean(value)) {
         snprintf(out, MESHD_CELL_MAX, "%s", json_is_true(value) ? "yes" : "no");
     } else {

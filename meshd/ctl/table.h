@@ -18,6 +18,8 @@ enum meshd_cell {
     MESHD_CELL_TIME,  /* seconds since 1970 -> "2026-01-02 03:04:05Z" */
     MESHD_CELL_AGE,   /* a time -> how long ago, or how long until then: "3h12m" */
     MESHD_CELL_SPAN,  /* seconds -> "3h12m" */
+    MESHD_CELL_RATE,  /* one digit behind the point */
+    MESHD_CELL_SHORT, /* seconds -> "1.2ms" */
 };
 
 struct meshd_column {

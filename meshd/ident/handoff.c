@@ -25,6 +25,7 @@
 #include "meshd/base/loop.h"
 #include "meshd/ident/ca.h"
 #include "meshd/ident/cert.h"
+#include "meshd/ident/client.h"
 
 #define LEAF_S 3600
 
@@ -116,74 +117,16 @@ on_event(struct bufferevent *bev, short what, void *arg)
     job_end(h, good ? "delivered" : text ? text : h->sent ? "reset after sending" : "not connected");
 }
 
-/* After OpenSSL's own path checks: is it an SVID, and the right one? */
-static int
-check_peer(int ok, X509_STORE_CTX *store)
-{
-    char id[MESH_ID_MAX] = "";
-    if (!ok || X509_STORE_CTX_get_error_depth(store) > 0) {
-        return ok;
-    }
-    const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-    const struct handoff *h = SSL_get_app_data(ssl);
-    if (!meshd_ident_is_svid(X509_STORE_CTX_get_current_cert(store), id) ||
-        strcmp(id, h->expect_id) != 0) {
-        X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
-        return 0;
-    }
-    return 1;
-}
-
-/* The chain: leaf first, then what stands between it and the root. */
-static bool
-use_chain(SSL_CTX *ctx, const struct meshd_svid *s)
-{
-    const unsigned char *p = s->chain, *end = s->chain + s->chain_len;
-    X509 *leaf = d2i_X509(NULL, &p, (long)s->chain_len);
-    bool ok = leaf && SSL_CTX_use_certificate(ctx, leaf) == 1;
-    X509_free(leaf);
-    while (ok && p < end) {
-        X509 *x = d2i_X509(NULL, &p, end - p);
-        ok = x && SSL_CTX_add0_chain_cert(ctx, x) == 1;
-        if (!ok) {
-            X509_free(x);
-        }
-    }
-    return ok;
-}
-
-static bool
-use_key(SSL_CTX *ctx, const struct meshd_svid *s)
-{
-    const unsigned char *p = s->key;
-    EVP_PKEY *key = d2i_AutoPrivateKey(NULL, &p, (long)s->key_len);
-    bool ok = key && SSL_CTX_use_PrivateKey(ctx, key) == 1;
-    EVP_PKEY_free(key);
-    return ok;
-}
-
-static bool
-use_bundle(SSL_CTX *ctx, const struct meshd_svid *s)
-{
-    const unsigned char *p = s->bundle;
-    X509 *root = d2i_X509(NULL, &p, (long)s->bundle_len);
-    bool ok = root && X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), root) == 1;
-    X509_free(root);
-    return ok;
-}
-
 static SSL *
 ssl_new(const struct meshd_handoff_job *job)
 {
     struct meshd_svid svid = {0};
     SSL *ssl = NULL;
-    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-    if (ctx && meshd_ca_issue(job->service, job->id, LEAF_S, job->pid, &svid) == MESH_OK &&
-        SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 && use_chain(ctx, &svid) &&
-        use_key(ctx, &svid) && use_bundle(ctx, &svid)) {
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, check_peer);
-        ssl = SSL_new(ctx);
+    SSL_CTX *ctx = NULL;
+    if (meshd_ca_issue(job->service, job->id, LEAF_S, job->pid, &svid) == MESH_OK) {
+        ctx = meshd_ident_client_ctx(&svid);
     }
+    ssl = ctx ? SSL_new(ctx) : NULL;
     meshd_svid_fini(&svid);
     SSL_CTX_free(ctx); /* ssl holds it */
     return ssl;
@@ -217,7 +160,7 @@ prepare(struct handoff *h, const struct meshd_handoff_job *job)
         return false;
     }
     memcpy(h->data, job->data, job->len);
-    SSL_set_app_data(h->ssl, h);
+    meshd_ident_client_expect(h->ssl, h->expect_id);
     h->bev = bufferevent_openssl_socket_new(meshd_loop(), -1, h->ssl, BUFFEREVENT_SSL_CONNECTING,
                                             BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
     if (!h->bev) {

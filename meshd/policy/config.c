@@ -9,7 +9,6 @@
 #include <fnmatch.h>
 #include <glob.h>
 #include <libgen.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +18,18 @@
 #include "meshd/base/log.h"
 #include "meshd/base/peer.h"
 #include "meshd/policy/diag.h"
+#include "meshd/policy/egress.h"
+#include "meshd/policy/hash.h"
+#include "meshd/policy/health.h"
+#include "meshd/policy/routes.h"
+#include "meshd/policy/limits.h"
+#include "meshd/policy/owners.h"
 #include "meshd/policy/schema.h"
 #include "meshd/policy/tree.h"
+#include "meshd/policy/units.h"
+#include "meshd/policy/users.h"
 
-static struct meshd_config *current;
+static struct meshd_config *current, *previous; /* previous: until the reload is settled */
 static struct meshd_config_info info;
 static char *source_file, *source_run_dir; /* of the first load, for a reload */
 
@@ -39,23 +46,32 @@ read_one(struct meshd_config *cfg, const char *file, struct meshd_diags *d, uint
     }
 }
 
+void
+meshd_config_drop_ins(const char *file, char *out, size_t room)
+{
+    static const char rest[] = "/conf.d/*.conf";
+    char copy[MESHD_PATH_MAX];
+    size_t len = 0;
+
+    snprintf(copy, sizeof(copy), "%s", file);
+    /* a directory's own name may hold pattern characters */
+    for (const char *p = dirname(copy); *p && len + sizeof(rest) + 2 < room; p++) {
+        if (strchr("*?[\\", *p)) {
+            out[len++] = '\\';
+        }
+        out[len++] = *p;
+    }
+    snprintf(out + len, room - len, "%s", rest);
+}
+
 /* glob() sorts by the locale's order; the C locale is in force as meshd never calls setlocale. */
 static void
 read_drop_ins(struct meshd_config *cfg, const char *file, struct meshd_diags *d, uint32_t *files)
 {
-    char pattern[2 * MESHD_PATH_MAX], copy[MESHD_PATH_MAX];
+    char pattern[2 * MESHD_PATH_MAX];
     glob_t found = {0};
 
-    snprintf(copy, sizeof(copy), "%s", file);
-    /* a directory's own name may hold pattern characters */
-    size_t len = 0;
-    for (const char *p = dirname(copy); *p && len < sizeof(pattern) - 16; p++) {
-        if (strchr("*?[\\", *p)) {
-            pattern[len++] = '\\';
-        }
-        pattern[len++] = *p;
-    }
-    snprintf(pattern + len, sizeof(pattern) - len, "/conf.d/*.conf");
+    meshd_config_drop_ins(file, pattern, sizeof(pattern));
     if (glob(pattern, 0, NULL, &found) == 0) {
         for (size_t i = 0; i < found.gl_pathc; i++) {
             read_one(cfg, found.gl_pathv[i], d, files);
@@ -96,15 +112,16 @@ choose_dirs(struct meshd_config *cfg, const char *run_dir, struct meshd_diags *d
     }
 }
 
-static void
-resolve_user(struct meshd_workload_rule *r, struct meshd_diags *d)
+static int64_t
+user_id(const struct meshd_config *cfg, const char *user, const char *where, const struct meshd_origin *at,
+        struct meshd_diags *d)
 {
-    const struct passwd *pw = r->user[0] ? getpwnam(r->user) : NULL;
-    r->user_id = pw ? (int64_t)pw->pw_uid : -1;
-    if (r->user[0] && !pw) {
-        meshd_diag_warn(d, r->at.file, r->at.line,
-                        "workloads: no user '%s' on this host; the rule never matches", r->user);
+    int64_t id = user[0] ? meshd_users_id(user, cfg->serial) : -1;
+    if (user[0] && id < 0) {
+        meshd_diag_warn(d, at->file, at->line, "%s: no user '%s' on this host; the rule never matches",
+                        where, user);
     }
+    return id;
 }
 
 static void
@@ -113,7 +130,7 @@ check_workloads(struct meshd_config *cfg, struct meshd_diags *d)
     for (size_t i = 0; i < cfg->workload_count; i++) {
         struct meshd_workload_rule *r = &cfg->workloads[i];
         bool all = !r->user[0] && r->uid < 0 && !r->exe[0] && !r->unit[0];
-        resolve_user(r, d);
+        r->user_id = user_id(cfg, r->user, "workloads", &r->at, d);
         if (all && d->errors == 0 && i + 1 < cfg->workload_count) {
             meshd_diag_warn(d, r->at.file, r->at.line,
                             "workloads: this rule has no condition, so the rule at %s:%u and later "
@@ -134,36 +151,75 @@ check_id(const struct meshd_config *cfg, const char *service, const struct meshd
     }
 }
 
-/* Which service a connection to an address means must be clear. */
 static void
-check_endpoint(const struct meshd_config *cfg, const struct meshd_service_rule *s,
-               const struct meshd_endpoint_rule *e, struct meshd_diags *d)
+check_weights(const struct meshd_service_rule *s, struct meshd_diags *d)
 {
-    char text[MESH_ADDR_TEXT];
-    for (const struct meshd_service_rule *o = cfg->services; o < s; o++) {
-        for (size_t i = 0; i < o->endpoint_count; i++) {
-            const struct meshd_endpoint_rule *other = &o->endpoints[i];
-            if (mesh_addr_eq(&other->addr, &e->addr)) {
-                meshd_diag_error(d, e->at.file, e->at.line,
-                                 "endpoints: %s is already an endpoint of service '%s' at %s:%u",
-                                 mesh_addr_text(&e->addr, text), o->name, other->at.file,
-                                 other->at.line);
-                return;
-            }
-        }
+    uint64_t sum = 0;
+    for (size_t i = 0; i < s->endpoint_count; i++) {
+        sum += s->endpoints[i].weight;
+    }
+    if (s->endpoint_count > 0 && sum == 0) {
+        meshd_diag_error(d, s->at.file, s->at.line,
+                         "endpoints: all of service '%s' have weight 0, so none can be chosen", s->name);
     }
 }
 
 static void
-check_services(const struct meshd_config *cfg, struct meshd_diags *d)
+check_live(const struct meshd_service_rule *s, struct meshd_diags *d)
 {
+    const struct meshd_live_rule *l = &s->live;
+    if (l->outlier_enabled == 1 && l->max_ejection_ms < l->base_ejection_ms) {
+        meshd_diag_error(d, s->at.file, s->at.line,
+                         "outlier_detection: max_ejection_time of service '%s' is shorter than its "
+                         "base_ejection_time", s->name);
+    }
+    if (l->max_connections && l->host_max_connections > l->max_connections) {
+        meshd_diag_error(d, s->at.file, s->at.line,
+                         "circuit_breaker: per_host_max_connections of service '%s' is more than its "
+                         "max_connections", s->name);
+    }
+    if (l->max_connections && l->max_pending > l->max_connections) {
+        meshd_diag_error(d, s->at.file, s->at.line,
+                         "circuit_breaker: max_pending_connects of service '%s' is more than its "
+                         "max_connections, which count them", s->name);
+    }
+}
+
+static void
+check_dns(const struct meshd_service_rule *s, struct meshd_diags *d)
+{
+    if (s->dns.name[0] && s->dns.type == MESHD_DNS_A && s->dns.port == 0) {
+        meshd_diag_error(d, s->at.file, s->at.line, "dns: service '%s' has no port; type \"a\" needs one",
+                         s->name);
+    } else if (s->dns.name[0] && s->dns.type == MESHD_DNS_SRV && s->dns.port != 0) {
+        meshd_diag_error(d, s->at.file, s->at.line,
+                         "dns: service '%s' has a port; type \"srv\" takes it from the record", s->name);
+    }
+    if (s->dns.resolver_count > MESHD_CONFIG_RESOLVERS_MAX) {
+        const struct meshd_origin *at = &s->dns.resolvers[MESHD_CONFIG_RESOLVERS_MAX].at;
+        meshd_diag_error(d, at->file, at->line, "resolvers: more than %u", MESHD_CONFIG_RESOLVERS_MAX);
+    }
+}
+
+static void
+check_services(struct meshd_config *cfg, struct meshd_diags *d)
+{
+    meshd_owners_check(cfg, d);
     for (size_t i = 0; i < cfg->service_count; i++) {
         const struct meshd_service_rule *s = &cfg->services[i];
-        check_id(cfg, s->name, &s->at, d);
-        for (size_t j = 0; j < s->endpoint_count; j++) {
-            check_endpoint(cfg, s, &s->endpoints[j], d);
+        for (size_t j = 0; j < s->route_count; j++) {
+            s->routes[j].user_id = user_id(cfg, s->routes[j].user, "routes", &s->routes[j].at, d);
         }
+        check_id(cfg, s->name, &s->at, d);
+        check_weights(s, d);
+        check_dns(s, d);
+        meshd_routes_check(cfg, s, d);
+        meshd_policy_check_health(cfg, s, d);
+        check_live(s, d);
+        meshd_config_check_limits(s, d);
+        meshd_hash_check(s, d);
     }
+    meshd_hash_check_room(cfg, d);
     for (size_t i = 0; i < cfg->workload_count; i++) {
         check_id(cfg, cfg->workloads[i].service, &cfg->workloads[i].at, d);
     }
@@ -171,9 +227,30 @@ check_services(const struct meshd_config *cfg, struct meshd_diags *d)
 
 /* ---- building ---- */
 
+static int
+by_name(const void *a, const void *b)
+{
+    const struct meshd_service_rule *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static bool
+index_services(struct meshd_config *cfg)
+{
+    cfg->by_name = calloc(cfg->service_count + 1, sizeof(struct meshd_service_rule *));
+    for (size_t i = 0; cfg->by_name && i < cfg->service_count; i++) {
+        cfg->by_name[i] = &cfg->services[i];
+    }
+    if (cfg->by_name) {
+        qsort(cfg->by_name, cfg->service_count, sizeof(struct meshd_service_rule *), by_name);
+    }
+    return cfg->by_name != NULL;
+}
+
 struct meshd_config *
 meshd_config_build(const char *file, const char *run_dir, struct meshd_diags *d, uint32_t *files)
 {
+    static uint64_t serial;
     struct meshd_config *cfg = calloc(1, sizeof(*cfg));
     uint32_t count = 0;
 
@@ -182,13 +259,20 @@ meshd_config_build(const char *file, const char *run_dir, struct meshd_diags *d,
         return NULL;
     }
     meshd_schema_defaults(cfg);
+    cfg->serial = ++serial;
     if (file) {
         read_one(cfg, file, d, &count);
         read_drop_ins(cfg, file, d, &count);
     }
     choose_dirs(cfg, run_dir, d);
     check_workloads(cfg, d);
+    if (!index_services(cfg)) {
+        meshd_diag_error(d, NULL, 0, "out of memory");
+        meshd_config_free(cfg);
+        return NULL;
+    }
     check_services(cfg, d);
+    meshd_config_check_egress(cfg, d);
     if (d->errors > 0) {
         meshd_config_free(cfg);
         return NULL;
@@ -204,6 +288,7 @@ meshd_config_free(struct meshd_config *cfg)
 {
     if (cfg) {
         meshd_schema_fini(cfg);
+        free(cfg->by_name);
         free(cfg);
     }
 }
@@ -256,9 +341,9 @@ load(const char *file, const char *run_dir)
         return MESH_E_CONFIG;
     }
     /* nothing below can fail */
-    struct meshd_config *old = current;
+    meshd_config_free(previous);
+    previous = current;
     current = cfg;
-    meshd_config_free(old);
     meshd_log_set((enum meshd_level)cfg->log_level);
     return MESH_OK;
 }
@@ -289,6 +374,24 @@ meshd_config_reload(void)
 {
     info.reloads++;
     return load(source_file, source_run_dir);
+}
+
+void
+meshd_config_settle(bool good)
+{
+    struct meshd_config *useless = good ? previous : current;
+    if (!previous) {
+        return;
+    }
+    current = good ? current : previous;
+    previous = NULL;
+    info.last_ok = good;
+    if (!good) {
+        info.errors = 1;
+        snprintf(info.first_error, sizeof(info.first_error), "valid, but there is no room for it");
+    }
+    meshd_config_free(useless);
+    meshd_log_set((enum meshd_level)current->log_level);
 }
 
 enum mesh_err
@@ -335,7 +438,7 @@ rule_matches(const struct meshd_workload_rule *r, const struct meshd_peer *peer)
     return (!r->user[0] || r->user_id == (int64_t)peer->uid) &&
            (r->uid < 0 || r->uid == (int64_t)peer->uid) &&
            (!r->exe[0] || fnmatch(r->exe, peer->exe, FNM_PATHNAME) == 0) &&
-           (!r->unit[0] || fnmatch(r->unit, peer->unit, 0) == 0);
+           (!r->unit[0] || fnmatch(r->unit, peer->unit, FNM_PATHNAME) == 0);
 }
 
 const struct meshd_workload_rule *
@@ -349,28 +452,41 @@ meshd_config_match_workload(const struct meshd_config *cfg, const struct meshd_p
     return NULL;
 }
 
+static int
+name_to_rule(const void *name, const void *rule)
+{
+    return strcmp(name, (*(const struct meshd_service_rule *const *)rule)->name);
+}
+
 const struct meshd_service_rule *
 meshd_config_service(const struct meshd_config *cfg, const char *service)
 {
-    for (size_t i = 0; i < cfg->service_count; i++) {
-        if (strcmp(cfg->services[i].name, service) == 0) {
-            return &cfg->services[i];
-        }
-    }
-    return NULL;
+    const struct meshd_service_rule **r =
+        bsearch(service, cfg->by_name, cfg->service_count, sizeof(*cfg->by_name), name_to_rule);
+    return r ? *r : NULL;
 }
 
 enum mesh_mode
 meshd_config_mode(const struct meshd_config *cfg, const char *service, uint16_t port)
 {
-    const struct meshd_service_rule *s = meshd_config_service(cfg, service);
+    return meshd_config_rule_mode(cfg, meshd_config_service(cfg, service), port);
+}
 
+enum mesh_mode
+meshd_config_rule_mode(const struct meshd_config *cfg, const struct meshd_service_rule *s, uint16_t port)
+{
     for (size_t i = 0; s && i < s->port_count; i++) {
         if (s->ports[i].port == port) {
             return (enum mesh_mode)s->ports[i].mode;
         }
     }
     return (enum mesh_mode)(s && s->mode != MESHD_CONFIG_UNSET ? s->mode : cfg->mode);
+}
+
+bool
+meshd_config_addr(const char *text, struct mesh_addr *out)
+{
+    return meshd_units_addr(text, out);
 }
 
 bool

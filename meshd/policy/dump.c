@@ -50,6 +50,8 @@ facts(const struct meshd_key *k, char *out, size_t room)
         snprintf(range, sizeof(range), ", %s to %s",
                  meshd_units_duration_text((uint64_t)k->min * unit, low),
                  meshd_units_duration_text((uint64_t)k->max * unit, high));
+    } else if (k->type == MESHD_KEY_RATIO) {
+        snprintf(range, sizeof(range), ", %g to %g", (double)k->min / 1000, (double)k->max / 1000);
     } else if (k->max > 0) {
         snprintf(range, sizeof(range), ", %" PRId64 " to %" PRId64, k->min, k->max);
     }
@@ -63,7 +65,6 @@ facts(const struct meshd_key *k, char *out, size_t room)
 static void
 conf_scope(FILE *out, enum meshd_scope_id scope, const struct margin *m)
 {
-    struct margin in = {m->mark, m->indent + 4};
     char line[256];
 
     for (const struct meshd_key *k = meshd_keys; k < meshd_keys + meshd_key_count; k++) {
@@ -71,12 +72,17 @@ conf_scope(FILE *out, enum meshd_scope_id scope, const struct margin *m)
             continue;
         }
         bool list = k->type == MESHD_KEY_LIST;
+        struct margin in = {m->mark, m->indent + 4};
         const char *mark = list || ((k->flags & INITIAL) && !m->indent) ? "#" : m->mark;
         if (scope == MESHD_SCOPE_ROOT) {
             fputc('\n', out);
         }
         wrap(out, m, k->text);
-        if (list) {
+        if (list && meshd_key_bare(k)) {
+            const struct meshd_key *bare = meshd_key_bare(k);
+            wrap(out, m, bare->text);
+            fprintf(out, "%*s#%s = (%s);\n", m->indent, "", k->name, bare->def);
+        } else if (list) {
             in.mark = "#";
             in.indent = m->indent + 8;
             fprintf(out, "%*s#%s = (\n%*s#{\n", m->indent, "", k->name, m->indent + 4, "");
@@ -84,6 +90,7 @@ conf_scope(FILE *out, enum meshd_scope_id scope, const struct margin *m)
             fprintf(out, "%*s#}\n%*s#);\n", m->indent + 4, "", m->indent, "");
         } else if (k->type == MESHD_KEY_GROUP) {
             fprintf(out, "%*s%s%s = {\n", m->indent, "", mark, k->name);
+            in = (struct margin){m->mark, m->indent + 4};
             conf_scope(out, k->inner, &in);
             fprintf(out, "%*s%s};\n", m->indent, "", mark);
         } else {
@@ -135,6 +142,12 @@ man_scope(FILE *out, enum meshd_scope_id scope)
     fprintf(out, ".Bl -tag -width Ds\n");
     for (const struct meshd_key *k = meshd_keys; k < meshd_keys + meshd_key_count; k++) {
         if (k->scope != scope) {
+            continue;
+        }
+        if (k->type == MESHD_KEY_LIST && meshd_key_bare(k)) {
+            fprintf(out, ".It Ic %s No = ( ... )\n", k->name);
+            man_text(out, k->text);
+            man_text(out, meshd_key_bare(k)->text);
             continue;
         }
         if (k->type == MESHD_KEY_GROUP || k->type == MESHD_KEY_LIST) {

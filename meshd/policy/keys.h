@@ -27,7 +27,7 @@ struct meshd_scope {
     size_t at; /* offset of struct meshd_origin; 0 when it is no list item */
 };
 
-enum meshd_key_flags { RESTART = 1, NEEDED = 2, INITIAL = 4 };
+enum meshd_key_flags { RESTART = 1, NEEDED = 2, INITIAL = 4, PRESENT = 8 };
 
 struct meshd_key {
     enum meshd_scope_id scope, inner; /* inner: of a GROUP or LIST */
@@ -43,6 +43,9 @@ extern const struct meshd_key meshd_keys[];
 extern const size_t meshd_key_count;
 
 const struct meshd_key *meshd_key_find(enum meshd_scope_id scope, const char *name);
+
+/* The key of items that stand without braces, or NULL. */
+const struct meshd_key *meshd_key_bare(const struct meshd_key *list);
 
 /* Checks n against k and stores it at field (k->size bytes). False: nothing stored, and *why (of
  * `room` bytes) says what is wrong, to stand after "key: ". */

@@ -89,6 +89,21 @@ meshd_key_find(enum meshd_scope_id scope, const char *name)
     return NULL;
 }
 
+const struct meshd_key *
+meshd_key_bare(const struct meshd_key *list)
+{
+    const struct meshd_key *only = NULL;
+    for (const struct meshd_key *k = meshd_keys; k < meshd_keys + meshd_key_count; k++) {
+        if (k->scope == list->inner) {
+            if (only) {
+                return NULL;
+            }
+            only = k;
+        }
+    }
+    return only;
+}
+
 static void
 defaults(enum meshd_scope_id scope, char *base)
 {
@@ -138,18 +153,30 @@ list_append(const struct meshd_key *k, char *base)
     return more + (count - 1) * size;
 }
 
+static void scope_fini(enum meshd_scope_id scope, const char *base);
+
 static void
 list_fini(const struct meshd_key *k, const char *base)
 {
     size_t count = 0, size = meshd_scopes[k->inner].size;
     char *items = list_items(k, base, &count);
 
-    for (const struct meshd_key *in = meshd_keys; in < meshd_keys + meshd_key_count; in++) {
-        for (size_t i = 0; in->scope == k->inner && in->type == MESHD_KEY_LIST && i < count; i++) {
-            list_fini(in, items + i * size);
-        }
+    for (size_t i = 0; i < count; i++) {
+        scope_fini(k->inner, items + i * size);
     }
     free(items);
+}
+
+static void
+scope_fini(enum meshd_scope_id scope, const char *base)
+{
+    for (const struct meshd_key *k = meshd_keys; k < meshd_keys + meshd_key_count; k++) {
+        if (k->scope == scope && k->type == MESHD_KEY_LIST) {
+            list_fini(k, base);
+        } else if (k->scope == scope && k->type == MESHD_KEY_GROUP) {
+            scope_fini(k->inner, base);
+        }
+    }
 }
 
 void
@@ -164,30 +191,72 @@ meshd_schema_fini(struct meshd_config *cfg)
     }
 }
 
-/* The last item of the list must differ from the others in the key that names it. */
+/* An item of a list in the order of the key that names it. */
+struct named {
+    const char *value;
+    size_t size, index, twin; /* twin: index of the first item with the same value */
+};
+
+static int
+by_value(const void *a, const void *b)
+{
+    const struct named *x = a, *y = b;
+    int c = memcmp(x->value, y->value, x->size);
+    return c ? c : (x->index > y->index) - (x->index < y->index);
+}
+
+static int
+by_index(const void *a, const void *b)
+{
+    const struct named *x = a, *y = b;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+/* Finds twins among all items; the result is in their order. NULL: there is nothing to compare. */
+static struct named *
+find_twins(const struct meshd_key *u, const char *items, size_t count, size_t size)
+{
+    struct named *all = count > 1 ? calloc(count, sizeof(*all)) : NULL;
+    for (size_t i = 0; all && i < count; i++) {
+        all[i] = (struct named){items + i * size + u->offset, u->size, i, i};
+    }
+    if (!all) {
+        return NULL;
+    }
+    qsort(all, count, sizeof(*all), by_value);
+    for (size_t i = 1; i < count; i++) {
+        if (memcmp(all[i - 1].value, all[i].value, u->size) == 0) {
+            all[i].twin = all[i - 1].twin;
+        }
+    }
+    qsort(all, count, sizeof(*all), by_index);
+    return all;
+}
+
+/* Items from `first` on, which the nodes `of` made, must differ from all before them in the key that names them. */
 static void
-check_unique(const struct meshd_key *k, const char *base, const struct meshd_node *n,
+check_unique(const struct meshd_key *k, const char *base, size_t first, const struct meshd_node *const *of,
              struct meshd_diags *d)
 {
     const struct meshd_key *u = k->unique ? meshd_key_find(k->inner, k->unique) : NULL;
     size_t count = 0, size = meshd_scopes[k->inner].size;
     const char *items = list_items(k, base, &count);
-    const struct meshd_node *value = u ? meshd_tree_child(n, u->name) : NULL;
-
-    if (!value || count == 0) {
-        return;
+    struct named *all = u && first < count ? find_twins(u, items, count, size) : NULL;
+    if (u && first < count && count > 1 && !all) {
+        meshd_diag_error(d, NULL, 0, "out of memory");
     }
-    const char *last = items + (count - 1) * size;
-    for (const char *it = items; it < last; it += size) {
+    for (size_t i = first; all && i < count; i++) {
+        const struct meshd_node *n = of[i - first];
+        const struct meshd_node *value = meshd_key_bare(k) ? n : meshd_tree_child(n, u->name);
         struct meshd_origin at;
-        memcpy(&at, it + meshd_scopes[k->inner].at, sizeof(at));
-        if (memcmp(it + u->offset, last + u->offset, u->size) == 0) {
-            meshd_diag_error(d, value->file, value->line,
-                             "%s: %s %.64s is already used at %s:%u", k->name, u->name,
-                             value->text ? value->text : "", at.file, at.line);
-            return;
+        if (!value || all[i].twin == i) {
+            continue;
         }
+        memcpy(&at, items + all[i].twin * size + meshd_scopes[k->inner].at, sizeof(at));
+        meshd_diag_error(d, value->file, value->line, "%s: %s %.64s is already used at %s:%u", k->name, u->name,
+                         value->text ? value->text : "", at.file, at.line);
     }
+    free(all);
 }
 
 /* ---- checking a tree ---- */
@@ -218,35 +287,81 @@ unknown_key(enum meshd_scope_id scope, const char *where, const struct meshd_nod
                      *where ? " in " : "", where, all);
 }
 
+static void
+check_needed(const struct meshd_key *k, const struct meshd_node *n, struct meshd_diags *d)
+{
+    for (const struct meshd_key *in = meshd_keys; in < meshd_keys + meshd_key_count; in++) {
+        if (in->scope == k->inner && (in->flags & NEEDED) && !meshd_tree_child(n, in->name)) {
+            meshd_diag_error(d, n->file, n->line, "%s: this %s has no %s", k->name,
+                             k->type == MESHD_KEY_LIST ? "item" : "group", in->name);
+        }
+    }
+}
+
 static void apply_group(enum meshd_scope_id scope, const char *where, char *base,
                         const struct meshd_node *n, struct meshd_diags *d);
 
-static void
+/* False: it made no item. */
+static bool
 apply_item(const struct meshd_key *k, char *base, const struct meshd_node *n,
            struct meshd_diags *d)
 {
     struct meshd_origin at = {.line = n->line};
+    const struct meshd_key *bare = meshd_key_bare(k);
+    char why[MESHD_DIAG_TEXT / 2];
 
-    if (n->type != MESHD_NODE_GROUP) {
+    if (!bare && n->type != MESHD_NODE_GROUP) {
         meshd_diag_error(d, n->file, n->line, "%s: each item is a group { ... }, not %s", k->name,
                          meshd_node_kind(n));
-        return;
+        return false;
     }
     char *item = list_append(k, base);
     if (!item) {
         meshd_diag_error(d, n->file, n->line, "out of memory");
-        return;
+        return false;
     }
     snprintf(at.file, sizeof(at.file), "%s", n->file);
     memcpy(item + meshd_scopes[k->inner].at, &at, sizeof(at));
     defaults(k->inner, item);
-    apply_group(k->inner, k->name, item, n, d);
-    for (const struct meshd_key *in = meshd_keys; in < meshd_keys + meshd_key_count; in++) {
-        if (in->scope == k->inner && (in->flags & NEEDED) && !meshd_tree_child(n, in->name)) {
-            meshd_diag_error(d, n->file, n->line, "%s: this item has no %s", k->name, in->name);
+    if (bare && !meshd_value_store(bare, n, item + bare->offset, why, sizeof(why))) {
+        meshd_diag_error(d, n->file, n->line, "%s: %s", k->name, why);
+    }
+    if (!bare) {
+        apply_group(k->inner, k->name, item, n, d);
+        check_needed(k, n, d);
+    }
+    return true;
+}
+
+static void
+apply_items(const struct meshd_key *k, char *base, const struct meshd_node *nodes, size_t count,
+            struct meshd_diags *d)
+{
+    size_t first = 0, made = 0;
+    const struct meshd_node **of = calloc(count + 1, sizeof(*of));
+    if (!of) {
+        meshd_diag_error(d, NULL, 0, "out of memory");
+        return;
+    }
+    (void)list_items(k, base, &first);
+    for (size_t i = 0; i < count; i++) {
+        if (apply_item(k, base, &nodes[i], d)) {
+            of[made++] = &nodes[i];
         }
     }
-    check_unique(k, base, n, d);
+    check_unique(k, base, first, of, d);
+    free(of);
+}
+
+/* A group that is there, and says no more, means its defaults. */
+static void
+note_presence(enum meshd_scope_id scope, char *base)
+{
+    for (const struct meshd_key *k = meshd_keys; k < meshd_keys + meshd_key_count; k++) {
+        if (k->scope == scope && (k->flags & PRESENT)) {
+            base[k->offset] = 1;
+        }
+    }
 }
 
 static void
@@ -255,11 +370,13 @@ apply_key(const struct meshd_key *k, char *base, const struct meshd_node *n, str
     char why[MESHD_DIAG_TEXT / 2];
 
     if (k->type == MESHD_KEY_GROUP && n->type == MESHD_NODE_GROUP) {
+        note_presence(k->inner, base);
         apply_group(k->inner, k->name, base, n, d);
+        check_needed(k, n, d);
     } else if (k->type == MESHD_KEY_LIST && n->type == MESHD_NODE_LIST) {
-        for (size_t i = 0; i < n->count; i++) {
-            apply_item(k, base, &n->children[i], d);
-        }
+        apply_items(k, base, n->children, n->count, d);
+    } else if (k->type == MESHD_KEY_LIST && n->type != MESHD_NODE_GROUP && meshd_key_bare(k)) {
+        apply_items(k, base, n, 1, d); /* one, without its list */
     } else if (k->type == MESHD_KEY_GROUP || k->type == MESHD_KEY_LIST) {
         meshd_diag_error(d, n->file, n->line, "%s: expected %s, not %s", k->name,
                          k->type == MESHD_KEY_GROUP ? "a group { ... }" : "a list ( { ... }, ... )",

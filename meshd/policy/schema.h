@@ -18,16 +18,36 @@ enum meshd_key_type {
     MESHD_KEY_MS,           /* duration in uint32_t milliseconds */
     MESHD_KEY_SECONDS,      /* duration in uint32_t seconds */
     MESHD_KEY_SIZE,         /* uint32_t, uint64_t bytes */
+    MESHD_KEY_RATIO,        /* a number with up to three decimals, in uint32_t thousandths */
     MESHD_KEY_NAME,         /* char[]: a service or namespace */
     MESHD_KEY_TRUST_DOMAIN, /* char[] */
     MESHD_KEY_DIRECTORY,    /* char[]: absolute path */
     MESHD_KEY_USER,         /* char[] */
     MESHD_KEY_GLOB,         /* char[] */
     MESHD_KEY_LISTEN,       /* char[] */
+    MESHD_KEY_LOG_PATH,     /* char[]: absolute path, "stdout" or "off" */
     MESHD_KEY_ADDR,         /* struct mesh_addr */
+    MESHD_KEY_HOST,         /* struct meshd_host */
+    MESHD_KEY_DOMAIN,       /* char[] */
+    MESHD_KEY_PATTERN,      /* char[]: a host name, "*.example.org" */
+    MESHD_KEY_NET,          /* struct meshd_net */
+    MESHD_KEY_LABEL,        /* char[] */
     MESHD_KEY_MODE,         /* uint8_t, words */
     MESHD_KEY_EGRESS,
+    MESHD_KEY_KERNEL_TLS,
     MESHD_KEY_LEVEL,
+    MESHD_KEY_LOAD_BALANCER,
+    MESHD_KEY_DNS_TYPE,
+    MESHD_KEY_DNS_NAME,     /* char[] */
+    MESHD_KEY_SUBSET_FALLBACK,
+    MESHD_KEY_HEALTH_TYPE,
+    MESHD_KEY_URL_PATH, /* char[] */
+    MESHD_KEY_STATUS,   /* struct meshd_status_range */
+    MESHD_KEY_ARGUMENT, /* char[]: anything */
+    MESHD_KEY_ACCESS_FILTER,
+    MESHD_KEY_FAULT,
+    MESHD_KEY_HASH_FIELD,
+    MESHD_KEY_PERCENT, /* uint16_t of 10000 */
     MESHD_KEY_GROUP,
     MESHD_KEY_LIST,
 };

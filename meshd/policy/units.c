@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define EXACT_MAX (UINT64_C(1) << 53)
@@ -150,6 +151,21 @@ meshd_units_size(const char *s, uint64_t *bytes)
     return true;
 }
 
+bool
+meshd_units_percent(const char *s, uint32_t *part)
+{
+    struct decimal d = {0};
+    if (!read_decimal(&s, &d) || *s || d.whole > 100 || d.nano % 10000000 != 0) {
+        return false;
+    }
+    uint64_t n = d.whole * 100 + d.nano / 10000000;
+    if (n > 10000) {
+        return false;
+    }
+    *part = (uint32_t)n;
+    return true;
+}
+
 static bool
 read_port(const char *s, uint16_t *out)
 {
@@ -200,6 +216,47 @@ meshd_units_addr(const char *s, struct mesh_addr *out)
         *out = a;
     }
     return ok;
+}
+
+static bool
+read_ip(const char *host, uint8_t ip[16], bool *v4)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    *v4 = inet_pton(AF_INET, host, ip + 12) == 1;
+    if (*v4) {
+        memcpy(ip, mapped, sizeof(mapped));
+    }
+    return *v4 || inet_pton(AF_INET6, host, ip) == 1;
+}
+
+bool
+meshd_units_net(const char *s, uint8_t ip[16], uint8_t *prefix)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+    const char *slash = strchr(s, '/');
+    const char *digits = slash ? slash + 1 : "";
+    size_t n = strlen(digits);
+    struct mesh_addr a = {0}, rest = {0};
+    bool v4 = false;
+
+    if (n == 0 || n > 3 || strspn(digits, "0123456789") != n || (size_t)(slash - s) >= sizeof(host)) {
+        return false;
+    }
+    memcpy(host, s, (size_t)(slash - s));
+    unsigned bits = (unsigned)strtoul(digits, NULL, 10);
+    if (!read_ip(host, a.ip, &v4) || bits > (v4 ? 32u : 128u)) {
+        return false;
+    }
+    bits += v4 ? 96 : 0;
+    for (unsigned i = 0; i < bits; i++) {
+        rest.ip[i / 8] |= a.ip[i / 8] & 0x80 >> i % 8;
+    }
+    if (memcmp(rest.ip, a.ip, sizeof(a.ip)) != 0) {
+        return false;
+    }
+    memcpy(ip, a.ip, sizeof(a.ip));
+    *prefix = (uint8_t)bits;
+    return true;
 }
 
 const char *

@@ -19,8 +19,13 @@ bool meshd_units_duration(const char *s, uint64_t *ms);
 /* "512", "64KiB", "10MiB", "1GiB", "1kB", "1MB" in bytes; B may be left out after K, M, G, T (then
  * binary as well). */
 bool meshd_units_size(const char *s, uint64_t *bytes);
+/* "0" to "100", with at most two digits that count behind the point, in 1/10000. */
+bool meshd_units_percent(const char *s, uint32_t *part);
 /* "10.0.0.1:80" or "[fd00::1]:80"; the port is 1 to 65535. */
 bool meshd_units_addr(const char *s, struct mesh_addr *out);
+/* "10.0.0.0/8" or "fd00::/8": the first `prefix` bits of ip, in the form of mesh_addr (IPv4: 96 more).
+ * All of IPv4 is "0.0.0.0/0". No bits behind the prefix. */
+bool meshd_units_net(const char *s, uint8_t ip[16], uint8_t *prefix);
 
 #define MESHD_UNITS_TEXT 32
 /* The shortest exact spelling ("90s", "1500ms", "24h") into out (MESHD_UNITS_TEXT); returns out. */

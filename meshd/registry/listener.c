@@ -18,8 +18,14 @@
 #include "meshd/base/log.h"
 #include "meshd/base/loop.h"
 #include "meshd/base/proc.h"
+#include "meshd/health/health.h"
 #include "meshd/policy/config.h"
+#include "meshd/registry/drain.h"
+#include "meshd/registry/front.h"
+#include "meshd/registry/member.h"
 #include "meshd/registry/given.h"
+#include "meshd/registry/names.h"
+#include "meshd/registry/outlier.h"
 #include "meshd/registry/service.h"
 #include "meshd/registry/snapfile.h"
 
@@ -86,7 +92,36 @@ meshd_listener_count(void)
 enum mesh_mode
 meshd_listener_mode(const struct meshd_listener *l)
 {
-    return meshd_config_mode(meshd_config_current(), l->service->name, l->e.addr.port);
+    return meshd_config_rule_mode(meshd_config_current(), meshd_service_rule(l->service), l->e.addr.port);
+}
+
+void
+meshd_listener_note_peer(struct meshd_listener *l, const struct meshd_peer *peer)
+{
+    free(l->exe);
+    free(l->unit);
+    l->exe = strdup(peer->exe);
+    l->unit = strdup(peer->unit);
+    l->ruled_by = 0;
+}
+
+void
+meshd_listener_rule(struct meshd_listener *l)
+{
+    const struct meshd_config *cfg = meshd_config_current();
+    struct meshd_peer peer = {.pid = l->e.pid, .uid = l->e.uid};
+    if (l->ruled_by == cfg->serial) {
+        return;
+    }
+    snprintf(peer.exe, sizeof(peer.exe), "%s", l->exe ? l->exe : "");
+    snprintf(peer.unit, sizeof(peer.unit), "%s", l->unit ? l->unit : "");
+    const struct meshd_workload_rule *r = meshd_config_match_workload(cfg, &peer);
+    l->e.weight = r ? r->weight : 1;
+    l->e.zone = r && r->zone[0] ? r->zone : cfg->zone;
+    l->e.region = r && r->region[0] ? r->region : cfg->region;
+    l->e.labels = r ? r->labels : NULL;
+    l->e.label_count = r ? r->label_count : 0;
+    l->ruled_by = cfg->serial;
 }
 
 static bool
@@ -153,7 +188,14 @@ meshd_listener_set_ifaddrs(struct meshd_listener *l, const struct mesh_wire_list
 uint32_t
 meshd_listener_next_id(void)
 {
-    return ++last_id;
+    meshd_snapfile_set_last_id(++last_id);
+    return last_id;
+}
+
+void
+meshd_listener_begin(void)
+{
+    last_id = meshd_snapfile_last_id();
 }
 
 static struct meshd_listener *
@@ -184,8 +226,12 @@ take_over(struct meshd_listener *l, const struct meshd_listener *want,
     l->hh = old.hh;
     l->e.id = old.e.id;
     l->e.since_ns = old.e.since_ns;
+    l->exe = old.exe;
+    l->unit = old.unit;
     l->service = s;
     l->e.service = s->name;
+    l->e.zone = l->e.region = "";
+    l->e.from = "listener";
 }
 
 enum mesh_err
@@ -195,7 +241,8 @@ meshd_listener_put(const struct meshd_listener *want, const struct meshd_identit
     struct meshd_listener *l = meshd_listener_find(want->e.netns, want->e.cookie);
     uint64_t more = 1 + want->e.ifaddrs, less = l ? 1 + l->e.ifaddrs : 0;
     if (!meshd_snapfile_has_room(meshd_service_count() + 1,
-                                 entries + meshd_given_count() + more - less)) {
+                                 entries + meshd_given_count() + meshd_front_count() +
+                                     meshd_names_entries() + 2 + more - less)) {
         return MESH_E_NO_MEMORY;
     }
     struct meshd_service_entry *s = meshd_service_get(id->service, id->id);
@@ -221,6 +268,8 @@ meshd_listener_free(struct meshd_listener *l)
     HASH_DEL(table, l);
     entries -= 1 + l->e.ifaddrs;
     meshd_service_put(l->service);
+    free(l->exe);
+    free(l->unit);
     free(l);
 }
 
@@ -233,13 +282,17 @@ meshd_listener_free_all(void)
 }
 
 static void
-write_listener(const struct meshd_listener *l)
+write_listener(struct meshd_listener *l)
 {
+    meshd_listener_rule(l);
     struct note note = {l->e.pid, l->e.uid, (uint32_t)(l->e.since_ns / 1000000000u),
                         (uint32_t)l->starttime};
+    const uint8_t draining = l->e.leaving || meshd_drain_has(&l->e) ? MESH_EP_DRAINING : 0;
+    struct meshd_endpoint now = l->e;
+    now.flags |= meshd_health_flag(&l->e);
     struct mesh_snap_endpoint e = {
         .port = l->e.addr.port,
-        .flags = l->e.flags,
+        .flags = (uint8_t)(now.flags | draining),
         .mode = (uint8_t)meshd_listener_mode(l),
         .service = l->service->index,
         .netns = l->e.netns,
@@ -248,11 +301,12 @@ write_listener(const struct meshd_listener *l)
     };
     memcpy(e.addr, l->e.addr.ip, 16);
     memcpy(e.pad, &note, sizeof(note));
-    meshd_snapfile_endpoint(&e);
-    e.flags = 0;
+    meshd_outlier_meet(&l->e, l->service);
+    meshd_member_add(l->service, &now, meshd_snapfile_endpoint(&e), 0);
+    e.flags = (uint8_t)((now.flags & MESH_EP_UNHEALTHY) | draining);
     for (unsigned i = 0; i < l->e.ifaddrs; i++) {
         memcpy(e.addr, l->e.ifaddr[i].ip, 16);
-        meshd_snapfile_endpoint(&e);
+        (void)meshd_snapfile_endpoint(&e);
     }
 }
 
@@ -265,7 +319,7 @@ meshd_listener_entries(void)
 void
 meshd_listener_write(void)
 {
-    for (const struct meshd_listener *l = table; l; l = l->hh.next) {
+    for (struct meshd_listener *l = table; l; l = l->hh.next) {
         write_listener(l);
     }
 }
@@ -291,7 +345,7 @@ meshd_listener_restore(const struct mesh_snap_endpoint *e, const struct mesh_sna
     struct note note;
     (void)arg;
     memcpy(&note, e->pad, sizeof(note));
-    last_id = e->id > last_id ? e->id : last_id;
+    last_id = e->id > last_id ? e->id : last_id; /* of a file that is not whole, or older */
     if (e->cookie == 0 || !meshd_attest_is_service_name(s->name)) {
         return;
     }
@@ -301,7 +355,8 @@ meshd_listener_restore(const struct mesh_snap_endpoint *e, const struct mesh_sna
     }
     struct meshd_listener want = {
         .e = {.netns = e->netns, .cookie = e->cookie, .pid = note.pid, .uid = note.uid,
-              .since_ns = (uint64_t)note.since_s * 1000000000u, .flags = e->flags},
+              .since_ns = (uint64_t)note.since_s * 1000000000u,
+              .flags = e->flags & (MESH_EP_ANY | MESH_EP_V6ONLY | MESH_EP_NETNS)}, /* the rest is found out anew */
         .starttime = meshd_proc_starttime(note.pid),
         .added_ns = meshd_now_ns(),
         .seen = true,
@@ -319,4 +374,9 @@ meshd_listener_restore(const struct mesh_snap_endpoint *e, const struct mesh_sna
         return;
     }
     l->e.id = e->id;
+    struct meshd_peer peer = {.pid = note.pid};
+    if (want.starttime) { /* it lives */
+        meshd_attest_look(&peer);
+    }
+    meshd_listener_note_peer(l, &peer);
 }

@@ -8,6 +8,8 @@
 
 #include <uthash.h>
 
+#define MESHD_LEFT_MAX 64u
+
 #include "meshd/registry/registry.h"
 
 struct meshd_identity;
@@ -26,6 +28,11 @@ struct meshd_listener {
     bool seen;          /* the kernel has listed it */
     bool global;        /* may be visible outside its namespace */
     uint32_t round;     /* of the last check */
+    char *exe, *unit;   /* of who registered it, for the rules; NULL: not known */
+    uint64_t ruled_by;  /* serial of the configuration that .e's weight, zone, region and labels are of */
+    pid_t left[MESHD_LEFT_MAX]; /* processes that said they let go of it; 0: free */
+    uint64_t left_at;    /* the generation that says .e.leaving */
+    uint64_t leaving_ns; /* monotonic: since when .e.leaving */
     UT_hash_handle hh;
 };
 
@@ -35,6 +42,10 @@ struct meshd_listener *meshd_listener_next(const struct meshd_listener *l);
 struct meshd_listener *meshd_listener_unchecked(uint32_t round);
 bool meshd_listener_has_netns(uint64_t netns);
 uint32_t meshd_listener_count(void);
+/* Who registers it, for meshd_listener_rule; copied. */
+void meshd_listener_note_peer(struct meshd_listener *l, const struct meshd_peer *peer);
+/* Makes weight, zone, region and labels what the rules in force say of who registered it. */
+void meshd_listener_rule(struct meshd_listener *l);
 enum mesh_mode meshd_listener_mode(const struct meshd_listener *l);
 
 /* Which of ANY, V6ONLY and NETNS hold for .addr; V6ONLY is believed. */
@@ -52,6 +63,8 @@ enum mesh_err meshd_listener_put(const struct meshd_listener *want, const struct
 void meshd_listener_free(struct meshd_listener *l);
 void meshd_listener_free_all(void);
 
+/* The snapshot file is open: ids go on where they were. */
+void meshd_listener_begin(void);
 /* An endpoint id that was never used. */
 uint32_t meshd_listener_next_id(void);
 

@@ -14,7 +14,9 @@
  */
 #include "meshd/registry/registry.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,18 +30,32 @@
 #include "meshd/base/log.h"
 #include "meshd/base/loop.h"
 #include "meshd/base/proc.h"
+#include "meshd/health/health.h"
 #include "meshd/policy/config.h"
+#include "meshd/registry/configured.h"
+#include "meshd/registry/drain.h"
+#include "meshd/registry/front.h"
 #include "meshd/registry/given.h"
+#include "meshd/registry/lent.h"
 #include "meshd/registry/listener.h"
+#include "meshd/registry/live.h"
+#include "meshd/registry/member.h"
+#include "meshd/registry/names.h"
 #include "meshd/registry/netlink.h"
+#include "meshd/registry/outlier.h"
+#include "meshd/registry/router.h"
 #include "meshd/registry/service.h"
 #include "meshd/registry/snapfile.h"
+#include "meshd/registry/table.h"
+#include "meshd/registry/waiting.h"
+#include "meshd/stats/stats.h"
 
 #define BEAT_MS  500
 #define SWEEP_MS 5000
 #define GRACE_NS UINT64_C(2000000000)
+#define CHANGED_MS 5
 
-static struct meshd_timer *beat_timer, *sweep_timer;
+static struct meshd_timer *beat_timer, *sweep_timer, *changed_timer;
 static struct meshd_registry_info info;
 static bool stale; /* something was withdrawn that the snapshot still lists */
 
@@ -55,23 +71,43 @@ publish(void)
         .mode = cfg->mode,
         .egress = cfg->egress,
         .strict_close = cfg->strict_close,
+        .kernel_tls = cfg->kernel_tls,
+        .no_resumption = !cfg->session_resumption,
+        .live = meshd_live_id(),
     };
-    enum mesh_err e = meshd_snapfile_begin(meshd_service_count(),
-                                           meshd_listener_entries() + meshd_given_count());
+    enum mesh_err e = meshd_names_prepare();
     if (e != MESH_OK) {
         return e;
     }
+    meshd_snapfile_begin();
     meshd_service_write();
+    meshd_given_write(false);
     meshd_listener_write();
-    meshd_given_write();
-    meshd_snapfile_commit(&set, cfg->trust_domain);
-    return MESH_OK;
+    meshd_given_write(true);
+    meshd_front_write();
+    meshd_names_write();
+    meshd_member_write();
+    if (meshd_table_end()) {
+        meshd_registry_changed();
+    }
+    meshd_router_write();
+    enum mesh_err done = meshd_snapfile_commit(&set);
+    meshd_health_changed();
+    return done;
+}
+
+enum mesh_err
+meshd_registry_republish(void)
+{
+    return publish();
 }
 
 enum mesh_err
 meshd_registry_publish(void)
 {
-    enum mesh_err e = meshd_given_load();
+    enum mesh_err e = meshd_configured_load();
+    e = e == MESH_OK ? meshd_front_load() : e;
+    e = e == MESH_OK ? meshd_names_load() : e;
     return e == MESH_OK ? publish() : e;
 }
 
@@ -80,9 +116,32 @@ static void
 republish(void)
 {
     enum mesh_err e = publish();
-    if (e != MESH_OK) {
+    if (e == MESH_E_NO_MEMORY) {
         info.overflowed++;
         log_error("the snapshot is full: %u listeners", meshd_listener_count());
+    }
+}
+
+void
+meshd_registry_refresh(void)
+{
+    republish();
+}
+
+static void
+on_changed(void *arg)
+{
+    (void)arg;
+    meshd_timer_free(changed_timer);
+    changed_timer = NULL;
+    republish();
+}
+
+void
+meshd_registry_changed(void)
+{
+    if (!changed_timer) {
+        changed_timer = meshd_timer_new(CHANGED_MS, on_changed, NULL);
     }
 }
 
@@ -141,6 +200,18 @@ ask(uint64_t netns, uid_t uid, uint16_t port)
     return v;
 }
 
+/* It listens: for the first time, or still, because somebody else has it. `now`: who was about to listen or
+ * to close has done so; others are given a moment. */
+static bool
+stay(struct meshd_listener *l, bool now)
+{
+    if (!l->e.leaving || (!now && meshd_now_ns() - l->leaving_ns < GRACE_NS)) {
+        return false;
+    }
+    l->e.leaving = false;
+    return true;
+}
+
 /* True when l was withdrawn. */
 static bool
 judge(struct meshd_listener *l, const struct verdict *v)
@@ -188,7 +259,8 @@ check_all(void)
             next = meshd_listener_next(l);
             if (l->e.netns == netns && l->e.uid == uid) {
                 l->round = round;
-                changed |= judge(l, &v);
+                bool gone = judge(l, &v);
+                changed |= gone || stay(l, false);
             }
         }
         free(v.at);
@@ -216,13 +288,19 @@ on_sweep(void *arg)
 {
     (void)arg;
     check_all();
+    meshd_live_correct();
 }
 
 static void
 on_beat(void *arg)
 {
     (void)arg;
+    if (!meshd_snapfile_is_whole()) {
+        log_error("the snapshot was damaged by somebody else; it is published anew");
+        republish();
+    }
     meshd_snapfile_beat();
+    meshd_outlier_watch();
 }
 
 void
@@ -242,9 +320,98 @@ meshd_registry_unlisten(const struct meshd_peer *peer, const struct mesh_wire_un
         gone = true;
     }
     free(v.at);
-    if (gone) {
+    if (gone || stay(l, true)) {
         republish();
     }
+}
+
+static bool
+note_listens(const struct meshd_peer *peer, const struct mesh_wire_unlisten_req *req)
+{
+    struct meshd_listener *l = meshd_listener_find(req->netns, req->cookie);
+    return l && (peer->uid == 0 || peer->uid == l->e.uid) && stay(l, true);
+}
+
+void
+meshd_registry_listens(const struct meshd_peer *peer, const struct mesh_wire_unlisten_req *req)
+{
+    if (note_listens(peer, req)) {
+        republish();
+    }
+}
+
+uint64_t
+meshd_registry_listens_later(const struct meshd_peer *peer, const struct mesh_wire_unlisten_req *req)
+{
+    uint64_t held = 0;
+    if (note_listens(peer, req)) {
+        held = meshd_waiting_add(0, NULL);
+        if (held == 0) {
+            republish();
+        }
+    }
+    return held;
+}
+
+struct holders {
+    const struct meshd_listener *l;
+    bool any;
+};
+
+static int
+on_holder(pid_t pid, uint64_t left, void *arg)
+{
+    struct holders *h = arg;
+    if (left & MESH_PAGE_LISTENER(h->l->e.cookie)) {
+        return 0;
+    }
+    for (unsigned i = 0; i < MESHD_LEFT_MAX; i++) {
+        if (h->l->left[i] == pid) {
+            return 0;
+        }
+    }
+    h->any = true;
+    return 1;
+}
+
+/* False when there is no room for it. */
+static bool
+note_left(struct meshd_listener *l, pid_t pid)
+{
+    pid_t *place = NULL;
+    for (pid_t *p = l->left; p < l->left + MESHD_LEFT_MAX; p++) {
+        if (*p == pid) {
+            return true;
+        }
+        if (*p == 0 || (!place && kill(*p, 0) != 0 && errno == ESRCH)) {
+            place = !place || *p == 0 ? p : place;
+        }
+    }
+    if (place) {
+        *place = pid;
+    }
+    return place != NULL;
+}
+
+/* Children of fork hold it, too, and whoever has its page may be one; who has said that he let go of it,
+ * to us or on the page, does not. Others, to whom it was passed, we do not know: after the close the kernel tells. */
+uint32_t
+meshd_registry_leave(const struct meshd_peer *peer, const struct mesh_wire_unlisten_req *req)
+{
+    struct meshd_listener *l = meshd_listener_find(req->netns, req->cookie);
+    struct holders h = {.l = l};
+    if (!l || !meshd_stats_visit_tree(peer, l->e.pid, l->e.uid, on_holder, &h) ||
+        !note_left(l, peer->pid) || h.any) {
+        return 0;
+    }
+    if (!l->e.leaving) {
+        l->e.leaving = true;
+        l->leaving_ns = meshd_now_ns();
+        log_debug("leaving: endpoint %u of %s", l->e.id, l->e.service);
+        republish();
+        l->left_at = meshd_snapfile_generation();
+    }
+    return meshd_stats_deciding(l->left_at, meshd_snapfile_generation());
 }
 
 void
@@ -293,12 +460,12 @@ is_taken(const struct verdict *v, const struct meshd_listener *want, uid_t uid)
 /* The kernel's word about a listener: its address is what the kernel says. Not listed yet is fine,
  * the program may be about to listen. */
 static enum mesh_err
-confirm(struct meshd_listener *l, const struct meshd_peer *peer)
+confirm(struct meshd_listener *l, const struct meshd_peer *peer, bool shown)
 {
     struct verdict v = ask(l->e.netns, peer->uid, l->e.addr.port);
     const struct meshd_listening *k = find_cookie(&v, l->e.cookie);
     enum mesh_err e = MESH_OK;
-    if (k && peer->uid != 0 && k->uid != 0 && k->uid != peer->uid) {
+    if (k && !shown && peer->uid != 0 && k->uid != 0 && k->uid != peer->uid) {
         e = MESH_E_DENIED; /* somebody else's socket */
     } else if (!k && peer->uid != 0 && is_taken(&v, l, peer->uid)) {
         e = MESH_E_DENIED;
@@ -312,7 +479,7 @@ confirm(struct meshd_listener *l, const struct meshd_peer *peer)
 
 static enum mesh_err
 add(const struct meshd_peer *peer, const struct meshd_identity *id,
-    const struct mesh_wire_listen_req *req, struct meshd_listener **out)
+    const struct mesh_wire_listen_req *req, bool shown, struct meshd_listener **out)
 {
     struct meshd_listener want = {
         .e = {.netns = req->netns, .cookie = req->cookie, .inode = req->inode, .pid = peer->pid,
@@ -323,23 +490,31 @@ add(const struct meshd_peer *peer, const struct meshd_identity *id,
     };
     want.e.addr.port = req->port;
     memcpy(want.e.addr.ip, req->addr, 16);
-    enum mesh_err e = confirm(&want, peer);
+    enum mesh_err e = confirm(&want, peer, shown);
     if (e != MESH_OK) {
         return e;
     }
+    /* Bound, but the kernel still refuses: listed, so that nothing goes there in plaintext, but not chosen. */
+    want.e.leaving = !want.seen;
+    want.leaving_ns = meshd_now_ns();
     meshd_listener_set_flags(&want);
     meshd_listener_set_ifaddrs(&want, req, req->netns == meshd_netlink_own());
-    return meshd_listener_put(&want, id, out);
+    e = meshd_listener_put(&want, id, out);
+    if (e == MESH_OK) {
+        meshd_listener_note_peer(*out, peer);
+    }
+    return e;
 }
 
-enum mesh_err
-meshd_registry_listen(const struct meshd_peer *peer, const struct meshd_identity *id,
-                      const struct mesh_wire_listen_req *req, int *diag_fd,
-                      struct mesh_wire_listen_rep *rep)
+/* Everything but the publication. */
+static enum mesh_err
+enlist(const struct meshd_peer *peer, const struct meshd_identity *id, const struct mesh_wire_listen_req *req,
+       int *diag_fd, struct mesh_wire_listen_rep *rep)
 {
     char text[MESH_ADDR_TEXT];
     enum mesh_err e = check_request(req);
-    if (e == MESH_OK && *diag_fd >= 0) {
+    bool shown = meshd_lent_cookie(*diag_fd) == req->cookie;
+    if (e == MESH_OK && *diag_fd >= 0 && !shown) {
         e = meshd_netlink_adopt(req->netns, peer->uid, diag_fd);
     }
     if (e != MESH_OK) {
@@ -348,15 +523,8 @@ meshd_registry_listen(const struct meshd_peer *peer, const struct meshd_identity
     bool covered = meshd_netlink_open(req->netns, peer->pid) ||
                    meshd_netlink_covers(req->netns, peer->uid);
     struct meshd_listener *l = meshd_listener_find(req->netns, req->cookie);
-    if (!l || is_privileged(peer->uid) || l->e.uid == peer->uid) {
-        e = add(peer, id, req, &l);
-    }
-    if (e == MESH_OK) {
-        e = publish();
-        if (e != MESH_OK) {
-            meshd_listener_free(l);
-            info.overflowed++;
-        }
+    if (!l || shown || is_privileged(peer->uid) || l->e.uid == peer->uid) {
+        e = add(peer, id, req, shown, &l);
     }
     if (e != MESH_OK) {
         log_warn("listener of %s refused: %s", id->service, mesh_err_text(e));
@@ -373,14 +541,112 @@ meshd_registry_listen(const struct meshd_peer *peer, const struct meshd_identity
     return MESH_OK;
 }
 
+/* No room for it, or no disk. */
+static void
+take_back(uint32_t endpoint_id, enum mesh_err e)
+{
+    for (struct meshd_listener *l = meshd_listener_first(); l; l = meshd_listener_next(l)) {
+        if (l->e.id == endpoint_id) {
+            log_warn("listener of %s refused: %s", l->e.service, mesh_err_text(e));
+            meshd_listener_free(l);
+            info.overflowed++;
+            info.registered--;
+            return;
+        }
+    }
+}
+
+enum mesh_err
+meshd_registry_listen(const struct meshd_peer *peer, const struct meshd_identity *id,
+                      const struct mesh_wire_listen_req *req, int *diag_fd,
+                      struct mesh_wire_listen_rep *rep)
+{
+    enum mesh_err e = enlist(peer, id, req, diag_fd, rep);
+    if (e == MESH_OK) {
+        e = publish();
+        if (e != MESH_OK) {
+            take_back(rep->endpoint_id, e);
+        }
+    }
+    return e;
+}
+
+enum mesh_err
+meshd_registry_listen_later(const struct meshd_peer *peer, const struct meshd_identity *id,
+                            const struct mesh_wire_listen_req *req, int *diag_fd,
+                            struct mesh_wire_listen_rep *rep, uint64_t *held)
+{
+    enum mesh_err e = enlist(peer, id, req, diag_fd, rep);
+    *held = e == MESH_OK ? meshd_waiting_add(rep->endpoint_id, take_back) : 0;
+    if (e == MESH_OK && *held == 0) {
+        take_back(rep->endpoint_id, MESH_E_NO_MEMORY);
+        e = MESH_E_NO_MEMORY;
+    }
+    return e;
+}
+
 bool
 meshd_registry_is_local_endpoint(uint64_t netns, const struct mesh_addr *a)
 {
     struct mesh_snap s = meshd_snapfile_view();
     struct mesh_snap_hit hit;
     bool found = false;
-    return netns == meshd_netlink_own() && mesh_snap_find(&s, netns, a, &hit, &found) == MESH_OK &&
-           found && (!hit.needs_local || meshd_listener_is_own_address(a));
+    return netns == meshd_netlink_own() &&
+           mesh_snap_find_endpoint(&s, netns, a, &hit, &found) == MESH_OK && found && (!hit.needs_local || meshd_listener_is_own_address(a));
+}
+
+bool
+meshd_registry_peer_at(const struct mesh_addr *a, char *id)
+{
+    struct mesh_snap s = meshd_snapfile_view();
+    struct mesh_snap_hit hit;
+    bool found = false;
+    if (mesh_snap_find_endpoint(&s, meshd_netlink_own(), a, &hit, &found) != MESH_OK || !found ||
+        (hit.needs_local && !meshd_listener_is_own_address(a)) || hit.endpoint.mode == MESH_MODE_OFF) {
+        return false;
+    }
+    memcpy(id, hit.service.id, MESH_ID_MAX);
+    return true;
+}
+
+uint64_t
+meshd_registry_netns(void)
+{
+    return meshd_netlink_own();
+}
+
+struct mesh_snap
+meshd_registry_view(void)
+{
+    return meshd_snapfile_view();
+}
+
+bool
+meshd_registry_service_at(uint32_t index, struct mesh_snap_service *out)
+{
+    if (index >= meshd_snapfile_count(MESH_SNAP_SERVICES)) {
+        return false;
+    }
+    meshd_snapfile_get(MESH_SNAP_SERVICES, index, out);
+    return true;
+}
+
+bool
+meshd_registry_is_whole(void)
+{
+    return meshd_snapfile_is_whole();
+}
+
+uint32_t
+meshd_registry_live_count(uint32_t id)
+{
+    return meshd_live_count(id);
+}
+
+int
+meshd_registry_live_fd(void)
+{
+    return meshd_live_fd();
 }
 
 int
@@ -403,14 +669,20 @@ meshd_registry_init(const char *run_dir)
     if (e != MESH_OK) {
         return e;
     }
+    meshd_live_init();
+    meshd_drain_init(run_dir);
+    meshd_listener_begin();
     meshd_snapfile_visit(meshd_listener_restore, NULL);
+    meshd_snapfile_visit(meshd_given_restore, NULL);
     for (struct meshd_listener *l = meshd_listener_first(); l; l = meshd_listener_next(l)) {
         bool covered = meshd_netlink_open(l->e.netns, l->e.pid);
         bool watched = meshd_proc_watch(l->e.pid, l->starttime) == MESH_OK;
         log_debug("taken over: endpoint %u%s%s", l->e.id, covered ? "" : ", not verifiable",
                   watched ? "" : ", not watched");
     }
-    e = meshd_given_load();
+    e = meshd_configured_load();
+    e = e == MESH_OK ? meshd_front_load() : e;
+    e = e == MESH_OK ? meshd_names_load() : e;
     if (e != MESH_OK) {
         return e;
     }
@@ -426,10 +698,17 @@ meshd_registry_fini(void)
 {
     meshd_timer_free(beat_timer);
     meshd_timer_free(sweep_timer);
-    beat_timer = sweep_timer = NULL;
+    meshd_timer_free(changed_timer);
+    meshd_waiting_fini();
+    beat_timer = sweep_timer = changed_timer = NULL;
     meshd_netlink_fini();
     meshd_listener_free_all();
     meshd_given_fini();
+    meshd_front_fini();
+    meshd_names_fini();
+    meshd_member_fini();
+    meshd_live_fini();
+    meshd_drain_fini();
     meshd_snapfile_close();
 }
 
@@ -455,6 +734,8 @@ meshd_registry_visit_endpoints(meshd_endpoint_visit *visit, void *arg)
 {
     for (struct meshd_listener *l = meshd_listener_first(); l; l = meshd_listener_next(l)) {
         l->e.mode = meshd_listener_mode(l);
+        meshd_listener_rule(l);
+        l->e.draining = meshd_drain_has(&l->e);
         if (visit(&l->e, arg) != 0) {
             return;
         }

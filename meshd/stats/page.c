@@ -17,7 +17,7 @@
 #include "meshd/base/file.h"
 #include "meshd/base/log.h"
 
-#define INFO_MAGIC UINT64_C(0x31464e494d424c) /* "LBMINF1" */
+#define INFO_MAGIC UINT64_C(0x32464e494d424c) /* "LBMINF2" */
 #define BLOCK      64u                        /* entries read at once */
 #define TOO_MUCH   (UINT64_C(1) << 62)        /* no honest counter */
 
@@ -95,6 +95,7 @@ fill_head(struct mesh_page *p, const struct meshd_page_info *info)
     p->attached_ns = info->attached_ns;
     p->starttime = info->starttime;
     p->netns = info->netns;
+    p->mark = info->mark;
     p->pid = info->pid;
     p->uid = info->uid;
     p->gid = info->gid;
@@ -212,13 +213,18 @@ meshd_page_read(uint64_t page_id, struct meshd_page_head *out)
     copy_counters(&out->counters, &p);
     for (unsigned i = 0; i < MESH_PAGE_PIDS; i++) {
         out->pids[i] = atomic_load_explicit(&p.pids[i], memory_order_relaxed);
+        out->left[i] = atomic_load_explicit(&p.left[i], memory_order_relaxed);
     }
+    for (unsigned i = 0; i <= MESH_PAGE_PIDS; i++) {
+        out->deciding[i] = atomic_load_explicit(&p.deciding[i], memory_order_relaxed) != 0;
+    }
+    out->version = p.version;
     out->conns_full = atomic_load_explicit(&p.conns_full, memory_order_relaxed);
     out->pids_full = atomic_load_explicit(&p.pids_full, memory_order_relaxed) != 0;
 }
 
-static void
-copy_text(char *out, const char *in, size_t cap)
+void
+meshd_page_text(char *out, const char *in, size_t cap)
 {
     size_t i = 0;
     for (; i < cap - 1 && in[i]; i++) {
@@ -227,9 +233,15 @@ copy_text(char *out, const char *in, size_t cap)
     out[i] = '\0';
 }
 
-/* False for entries that say nothing. */
-static bool
-copy_conn(struct meshd_conn *c, struct mesh_page_conn *in, const struct meshd_page_info *info)
+void
+meshd_stats_service_of(const char *id, char *out)
+{
+    const char *sa = strstr(id, "/sa/");
+    snprintf(out, MESH_SERVICE_MAX, "%.*s", (int)MESH_SERVICE_MAX - 1, sa ? sa + 4 : "");
+}
+
+bool
+meshd_page_copy_conn(struct meshd_conn *c, struct mesh_page_conn *in, const struct meshd_page_info *info)
 {
     uint32_t state = atomic_load_explicit(&in->state, memory_order_relaxed);
     if (state < MESH_CONN_HANDSHAKE || state > MESH_CONN_CLOSED) {
@@ -246,32 +258,56 @@ copy_conn(struct meshd_conn *c, struct mesh_page_conn *in, const struct meshd_pa
         .pid = in->pid > 0 ? in->pid : info->pid,
         .netns = info->netns,
         .cookie = in->cookie,
+        .mark = in->mark,
         .opened_ns = sane(in->opened_ns),
         .closed_ns = sane(in->closed_ns),
         .tx_bytes = sane(atomic_load_explicit(&in->tx_bytes, memory_order_relaxed)),
         .rx_bytes = sane(atomic_load_explicit(&in->rx_bytes, memory_order_relaxed)),
+        .before_tx = sane(in->before_tx),
+        .before_rx = sane(in->before_rx),
+        .edge = in->edge,
         .reason = in->reason < MESH_ERR_COUNT ? (enum mesh_err)in->reason : MESH_OK,
         .handshake_us = in->handshake_us,
+        .endpoint = in->endpoint,
+        .uncounted = in->uncounted != 0,
+        .how = atomic_load_explicit(&in->how, memory_order_relaxed),
+        .connect_us = in->connect_us,
+        .attempts = in->attempts,
+        .os_errno = in->os_errno,
+        .number = in->number,
+        .asked.port = in->asked_port,
+        .asked_service = in->asked_service,
+        .route = in->route,
     };
+    memcpy(c->asked.ip, in->asked_addr, 16);
     memcpy(c->local.ip, in->local_addr, 16);
     memcpy(c->peer.ip, in->peer_addr, 16);
     memcpy(c->service, info->service, sizeof(c->service));
     memcpy(c->id, info->id, sizeof(c->id));
-    copy_text(c->peer_id, in->peer_id, sizeof(c->peer_id));
-    copy_text(c->peer_service, in->peer_service, sizeof(c->peer_service));
+    meshd_page_text(c->peer_id, in->peer_id, sizeof(c->peer_id));
+    meshd_page_text(c->destination, in->service, sizeof(c->destination));
+    meshd_stats_service_of(c->peer_id, c->peer_service);
     return true;
 }
 
+static bool
+is_among(struct mesh_page_conn *c, unsigned states)
+{
+    uint32_t state = atomic_load_explicit(&c->state, memory_order_relaxed);
+    return state <= MESH_CONN_CLOSED && states >> state & 1;
+}
+
 static int
-visit_block(int fd, off_t off, const struct meshd_page_info *info, meshd_conn_visit *visit,
+visit_block(int fd, off_t off, const struct meshd_page_info *info, unsigned states, meshd_conn_visit *visit,
             void *arg)
 {
     struct mesh_page_conn block[BLOCK];
-    ssize_t n = pread(fd, block, sizeof(block), off);
+    const size_t left = MESH_PAGE_RING_OFF - (size_t)off; /* the ring begins behind the last one */
+    ssize_t n = pread(fd, block, left < sizeof(block) ? left : sizeof(block), off);
     size_t count = n > 0 ? (size_t)n / sizeof(block[0]) : 0;
     struct meshd_conn c;
     for (size_t i = 0; i < count; i++) {
-        int r = copy_conn(&c, &block[i], info) ? visit(&c, arg) : 0;
+        int r = is_among(&block[i], states) && meshd_page_copy_conn(&c, &block[i], info) ? visit(&c, arg) : 0;
         if (r != 0) {
             return r;
         }
@@ -281,10 +317,10 @@ visit_block(int fd, off_t off, const struct meshd_page_info *info, meshd_conn_vi
 
 /* Most of a page is a hole: SEEK_DATA skips it. */
 int
-meshd_page_visit(const struct meshd_page_info *info, meshd_conn_visit *visit, void *arg)
+meshd_page_visit(const struct meshd_page_info *info, unsigned states, meshd_conn_visit *visit, void *arg)
 {
     const off_t each = (off_t)sizeof(struct mesh_page_conn), first = MESH_PAGE_CONNS_OFF;
-    const off_t end = (off_t)MESH_PAGE_SIZE;
+    const off_t end = (off_t)MESH_PAGE_RING_OFF;
     int fd = meshd_page_open(info->page_id), r = 0;
     for (off_t at = first; fd >= 0 && r == 0 && at < end; at += (off_t)BLOCK * each) {
         off_t data = lseek(fd, at, SEEK_DATA);
@@ -295,7 +331,7 @@ meshd_page_visit(const struct meshd_page_info *info, meshd_conn_visit *visit, vo
             at = first + (data - first) / each * each;
         }
         if (at < end) {
-            r = visit_block(fd, at, info, visit, arg);
+            r = visit_block(fd, at, info, states, visit, arg);
         }
     }
     if (fd >= 0) {

@@ -15,6 +15,7 @@
 struct meshd_page_info {
     uint64_t magic;
     uint64_t page_id, attached_ns, starttime, netns;
+    uint64_t mark;
     int32_t pid;
     uint32_t uid, gid, pad;
     char service[MESH_SERVICE_MAX];
@@ -26,8 +27,11 @@ struct meshd_page_info {
 struct meshd_page_head {
     struct meshd_counters counters;
     int32_t pids[MESH_PAGE_PIDS];
+    uint64_t left[MESH_PAGE_PIDS];
     uint32_t conns_full;
+    uint32_t version;
     bool pids_full;
+    bool deciding[MESH_PAGE_PIDS + 1];
 };
 
 /* The directory of all pages; made when missing. */
@@ -47,9 +51,18 @@ bool meshd_page_is_unused(uint64_t page_id, bool fallback);
 
 /* Sanitised copies. A page that is too short reads as zeros. */
 void meshd_page_read(uint64_t page_id, struct meshd_page_head *out);
-/* All entries that are not free or being filled; stops when visit returns non-zero, and returns
- * that. */
-int meshd_page_visit(const struct meshd_page_info *info, meshd_conn_visit *visit, void *arg);
+/* All entries of these states; stops when visit returns non-zero, and returns that. The others cost next to
+ * nothing: on the page of a busy process thousands are closed and few active. */
+#define MESHD_PAGE_ACTIVE (1u << MESH_CONN_HANDSHAKE | 1u << MESH_CONN_OPEN)
+#define MESHD_PAGE_CLOSED (1u << MESH_CONN_CLOSED)
+int meshd_page_visit(const struct meshd_page_info *info, unsigned states, meshd_conn_visit *visit, void *arg);
+
+/* One entry. False when it says nothing: free, or being filled. */
+bool meshd_page_copy_conn(struct meshd_conn *c, struct mesh_page_conn *in,
+                          const struct meshd_page_info *info);
+
+/* A text of a page, of cap bytes with or without its NUL, as printable ASCII. */
+void meshd_page_text(char *out, const char *in, size_t cap);
 
 void meshd_counters_add(struct meshd_counters *to, const struct meshd_counters *from);
 

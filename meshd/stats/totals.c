@@ -6,6 +6,7 @@
  *   libmesh-totals 1
  *   folded ID                      pages already counted here
  *   service NAME                   the following lines are of it
+ *   edge ...                       see series.c; an older meshd skips it
  *   stat NAME VALUE | err REASON VALUE | handshake_us BUCKET VALUE | connect_us BUCKET VALUE
  */
 #include "meshd/stats/totals.h"
@@ -21,8 +22,9 @@
 #include "meshd/base/file.h"
 #include "meshd/base/log.h"
 #include "meshd/stats/page.h"
+#include "meshd/stats/series.h"
 
-#define FILE_MAX     (16u << 20)
+#define FILE_MAX     (64u << 20) /* of SERVICES_MAX services and series, whose every counter is large: about 40 MB */
 #define SERVICES_MAX 4096u
 #define HEADER       "libmesh-totals 1"
 
@@ -129,6 +131,9 @@ parse_line(const char *line, struct total **t)
 {
     char word[16], name[MESH_SERVICE_MAX];
     unsigned long long v = 0;
+    if (strncmp(line, "edge ", 5) == 0) {
+        return meshd_series_parse(line);
+    }
     _Static_assert(MESH_SERVICE_MAX == 64, "width below");
     int n = sscanf(line, "%15s %63s %llu", word, name, &v);
     if (n == 2 && strcmp(word, "service") == 0) {
@@ -167,7 +172,7 @@ put_aside(void)
 {
     char bad[PATH_MAX];
     if (snprintf(bad, sizeof(bad), "%s.bad", path) < (int)sizeof(bad) && rename(path, bad) == 0) {
-        log_error("%s: damaged, put aside; totals start anew", path);
+        log_error("%s: damaged or too large, put aside; totals start anew", path);
     }
 }
 
@@ -180,6 +185,10 @@ meshd_totals_load(const char *file)
         return MESH_E_CONFIG;
     }
     enum mesh_err e = meshd_file_read(path, FILE_MAX, &data, &len);
+    if (e != MESH_OK && errno == EFBIG) {
+        put_aside(); /* what processes count is their word: it may cost the totals, but not the start */
+        return MESH_OK;
+    }
     if (e != MESH_OK) {
         return errno == ENOENT ? MESH_OK : e;
     }
@@ -221,6 +230,7 @@ meshd_totals_save(const uint64_t *ids, size_t n)
     for (struct total *t = totals; t; t = t->hh.next) {
         print_total(f, &t->t);
     }
+    meshd_series_print(f);
     int bad = ferror(f);
     bad |= fclose(f);
     enum mesh_err e = bad ? MESH_E_NO_MEMORY : meshd_file_write(path, data, len, 0600, false);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shim/real.h"
+
 struct shim_env shim_env;
 
 /* "3", "3s" or "250ms". */
@@ -54,11 +56,78 @@ run_dir(void)
     const char *xdg = getenv("XDG_RUNTIME_DIR");
     if (dir && *dir) {
         snprintf(shim_env.run_dir, sizeof(shim_env.run_dir), "%s", dir);
-    } else if (geteuid() != 0 && xdg && *xdg && access("/run/meshd/meshd.sock", F_OK) != 0) {
+    } else if (sys_call(SYS_geteuid, 0, 0, 0, 0) != 0 && /* not fakeroot's */
+                xdg && *xdg && access("/run/meshd/meshd.sock", F_OK) != 0) {
         snprintf(shim_env.run_dir, sizeof(shim_env.run_dir), "%s/meshd", xdg);
     } else {
         snprintf(shim_env.run_dir, sizeof(shim_env.run_dir), "/run/meshd");
     }
+}
+
+static const char *own_name = ""; /* what our file is called */
+
+static const char *
+base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Appends to the list; false when it is full. */
+static bool
+append(const char *dir, const char *path, size_t len)
+{
+    size_t n = strlen(shim_env.preload), room = sizeof(shim_env.preload) - n;
+    int r = snprintf(shim_env.preload + n, room, "%s%s%s%.*s", n ? ":" : "", dir, *dir ? "/" : "", (int)len, path);
+    return r > 0 && (size_t)r < room;
+}
+
+/* ld.so separates by colons and spaces [ld.so(8)]. A relative path would mean another file once the
+ * program changes its directory. Ours is in the list once: also where it was not, because we were loaded
+ * by /etc/ld.so.preload or in the program's own list. */
+static void
+preload(void)
+{
+    const char *self = shim_real_self(), *all = getenv("LD_PRELOAD");
+    bool listed = false, fits = true;
+    char dir[512] = "";
+    shim_env.preload[0] = '\0';
+    own_name = base(self);
+    if (self[0] != '/' && !getcwd(dir, sizeof(dir))) {
+        return;
+    }
+    while (all && *all && fits) {
+        size_t len = strcspn(all, ": ");
+        bool ours = shim_env_is_self(all, len);
+        if (len && !ours) {
+            fits = append("", all, len);
+        } else if (len && !listed) {
+            fits = append(dir, self, strlen(self));
+        }
+        listed = listed || ours;
+        all += len + (all[len] != '\0');
+    }
+    if (fits && !listed) {
+        fits = append(dir, self, strlen(self));
+    }
+    if (!fits) { /* too long to repeat: ours alone */
+        shim_env.preload[0] = '\0';
+        (void)append(dir, self, strlen(self));
+    }
+}
+
+/* By the name that it is installed under, or the one that this copy of it has. */
+bool
+shim_env_is_self(const char *path, size_t len)
+{
+    const char *const names[] = {"libmesh.so", own_name};
+    for (unsigned i = 0; i < 2; i++) {
+        size_t n = strlen(names[i]);
+        if (n && len >= n && memcmp(path + len - n, names[i], n) == 0 && (len == n || path[len - n - 1] == '/')) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void
@@ -76,6 +145,11 @@ shim_env_init(void)
     if (svc) {
         snprintf(shim_env.service, sizeof(shim_env.service), "%s", svc);
     }
+    const char *ex = getenv("LIBMESH_EXEC");
+    shim_env.exec_leave = ex && strcmp(ex, "leave") == 0;
+    const char *ring = getenv("LIBMESH_IO_URING");
+    shim_env.deny_io_uring = ring && strcmp(ring, "deny") == 0;
     log_setting(getenv("LIBMESH_LOG"));
     run_dir();
+    preload();
 }

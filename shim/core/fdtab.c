@@ -4,6 +4,7 @@
  */
 #include "shim/core/fdtab.h"
 
+#include "shim/core/stdio.h"
 #include "shim/real.h"
 
 _Atomic uint32_t shim_fdtab[SHIM_FD_MAX];
@@ -19,6 +20,9 @@ shim_fdtab_set(int fd, enum shim_fd_kind kind, uint32_t index)
     uint32_t word = kind == SHIM_FD_NONE ? 0 : SHIM_FD_WORD(kind, index);
     if (word == shim_fd_word(fd)) {
         return true; /* keeps untouched pages untouched */
+    }
+    if (kind == SHIM_FD_CONN) {
+        shim_stdio_ready(); /* before anybody can find a connection under a stream */
     }
     int seen = atomic_load(&limit);
     while (fd >= seen && !atomic_compare_exchange_weak(&limit, &seen, fd + 1)) {
@@ -50,6 +54,12 @@ shim_fdtab_other(uint32_t word, int than)
         }
     }
     return -1;
+}
+
+int
+shim_fdtab_owner(void)
+{
+    return atomic_load_explicit(&owner, memory_order_relaxed);
 }
 
 bool

@@ -4,8 +4,8 @@
  * kind and index; reading it is the whole cost of our presence for other descriptors.
  *
  * The table is a hint: closes that nobody sees make it stale. A slot's handle carries a generation,
- * and a number that became something else than a socket answers ENOTSOCK. It is private to the process and copied by fork; a vfork
- * child shares it and must not write (shim_fdtab_may_write).
+ * and a number that became something else than a socket answers ENOTSOCK. It is private to the
+ * process and copied by fork; a vfork child shares it and must not write (shim_fdtab_may_write).
  *
  * Descriptors at or above SHIM_FD_MAX are never meshed: connect and accept refuse them where TLS
  * would be needed.
@@ -25,6 +25,8 @@ enum shim_fd_kind {
     SHIM_FD_FRESH = 2,    /* a TCP socket, not connected */
     SHIM_FD_EPOLL = 3,    /* has registrations that we may have to move */
     SHIM_FD_LISTENER = 4, /* index: listener table */
+    SHIM_FD_PRIVATE = 5,  /* libmesh's own: to the program it is not open */
+    SHIM_FD_INHERITED = 6, /* perhaps a listener that another image or process registered */
     SHIM_FD_CONN = 8,     /* index: slot. From here on, data calls are ours */
     SHIM_FD_CLOSING = 9,  /* index: slot; close() is under way in another thread */
 };
@@ -58,7 +60,8 @@ shim_fd_is_mesh(int fd)
     return __builtin_expect(shim_fd_word(fd) >= SHIM_FD_WORD(SHIM_FD_CONN, 0), 0);
 }
 
-/* False when fd is out of range (kind NONE is then a no-op that succeeds). */
+/* False when fd is out of range (kind NONE is then a no-op that succeeds). The first CONN of a
+ * process makes shim_stdio ready. */
 bool shim_fdtab_set(int fd, enum shim_fd_kind kind, uint32_t index);
 /* Clears the word only if it still is `word`. */
 void shim_fdtab_clear_if(int fd, uint32_t word);
@@ -75,7 +78,10 @@ shim_fd_is_light(uint32_t word)
     return word < SHIM_FD_WORD(SHIM_FD_LISTENER, 0);
 }
 
-/* The process that owns the table. False in a vfork child, which must leave no trace. */
+/* The process that owns the table, 0 before the constructor: the cheap getpid(). A vfork child gets
+ * its parent here. */
+int shim_fdtab_owner(void);
+/* True in that process. False in a vfork child, which must leave no trace. */
 bool shim_fdtab_may_write(void);
 void shim_fdtab_forked(void); /* in the child of fork: the table is ours now */
 

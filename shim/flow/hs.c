@@ -5,35 +5,24 @@
 #include "shim/flow/hs.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "shim/core/fdtab.h"
 #include "shim/core/log.h"
 #include "shim/core/stat.h"
+#include "shim/flow/audit.h"
 #include "shim/flow/conn.h"
-#include "shim/flow/ident.h"
-#include "shim/flow/tx.h"
+#include "shim/flow/hs_int.h"
+#include "shim/flow/ktls.h"
+#include "shim/flow/retry.h"
 #include "shim/flow/rx.h"
+#include "shim/flow/shape.h"
+#include "shim/flow/tx.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
 
-static struct shim_slot *
-slot_of(const struct shim_work *w)
-{
-    return shim_slot_at(w->slot);
-}
-
-static bool
-is_server(const struct shim_work *w)
-{
-    return shim_slot_has(slot_of(w), SHIM_SF_SERVER);
-}
-
-static void
-changed(const struct shim_work *w)
+void
+shim_hs_changed(const struct shim_work *w)
 {
     atomic_fetch_add(&shim_work_changes, 1);
     if (!w->owned && shim_work_on_change) {
@@ -41,22 +30,27 @@ changed(const struct shim_work *w)
     }
 }
 
-/* The connection is over; `no` overrides the table's errno. */
-static bool
-fail(struct shim_work *w, enum mesh_err e, int no)
+bool
+shim_hs_fail(struct shim_work *w, enum mesh_err e, int no)
 {
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     char peer[MESH_ADDR_TEXT];
+    if (shim_retry_after(w, e, no ? no : mesh_err_errno(e))) {
+        return true;
+    }
     shim_stat_err(e);
     shim_log_info("handshake with %s: %s (%s)", mesh_addr_text(&s->peer, peer), mesh_err_text(e),
                   mesh_err_reason(e));
     atomic_store(&s->err, e);
     no = no ? no : mesh_err_errno(e);
     atomic_store(&s->fail_errno, no == EACCES && shim_slot_has(s, SHIM_SF_LAZY) ? ECONNRESET : no);
-    if (!is_server(w) && !shim_slot_has(s, SHIM_SF_LAZY)) {
+    if (!shim_hs_is_server(w) && !shim_slot_has(s, SHIM_SF_LAZY)) {
         atomic_store(&s->so_error, no);
     }
+    shim_retry_note(w);
+    shim_stat_conn_broke(s, e == MESH_E_SYSTEM || e == MESH_E_CONNECT_FAILED ? -no : -EAGAIN);
     shim_stat_conn_closed(s, e);
+    shim_retry_leave(s);
     atomic_store_explicit(&s->phase, SHIM_PHASE_FAILED, memory_order_release);
     (void)sys_call(SYS_shutdown, w->fd, SHUT_RDWR, 0, 0);
     return true;
@@ -66,36 +60,62 @@ fail(struct shim_work *w, enum mesh_err e, int no)
 static bool
 forget(struct shim_work *w, enum shim_fd_kind kind)
 {
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     uint32_t word = SHIM_FD_WORD(SHIM_FD_CONN, w->slot);
     for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
         if (shim_fd_word(fd) == word) {
             (void)shim_fdtab_set(fd, kind, 0);
         }
     }
+    shim_retry_leave(s);
     shim_slot_free(s);
     return true;
+}
+
+/* Bytes that were written early and then copied by fork go out once, before what either process wrote
+ * after that: whoever is the first to send has them. Under tx_lock but for plaintext. */
+static size_t
+common(const struct shim_work *w, size_t n)
+{
+    return n < w->early_common ? n : w->early_common;
+}
+
+static void
+early_begin(struct shim_work *w)
+{
+    size_t sent = common(w, atomic_load(&shim_hs_slot(w)->early_sent));
+    w->early_off = sent > w->early_off ? sent : w->early_off;
+}
+
+static void
+early_went(struct shim_work *w, size_t n)
+{
+    w->early_off += n;
+    if (common(w, w->early_off) > atomic_load(&shim_hs_slot(w)->early_sent)) {
+        atomic_store(&shim_hs_slot(w)->early_sent, (uint32_t)common(w, w->early_off));
+    }
 }
 
 /* Plaintext from or to a client that is not of the mesh, in mode permissive. */
 static bool
 go_plain(struct shim_work *w)
 {
+    early_begin(w);
     while (w->early_off < w->early_len) {
         long r = sys_send(w->fd, w->early + w->early_off, w->early_len - w->early_off,
                           MSG_DONTWAIT);
         if (r == -EAGAIN) {
-            return false; /* comes back here: nothing else can be decided any more */
+            w->plain = true; /* comes back here: nothing else can be decided any more */
+            return false;
         }
         if (r < 0) {
             break;
         }
-        w->early_off += (size_t)r;
+        early_went(w, (size_t)r);
     }
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     shim_stat_add(MESH_STAT_PLAIN_IN, 1);
-    shim_stat_conn_closed(s, MESH_OK);
-    shim_stat_conn_new(s, true);
+    shim_stat_conn_plain(s);
     if (shim_slot_has(s, SHIM_SF_FIN_DUE)) {
         (void)sys_call(SYS_shutdown, w->fd, SHUT_WR, 0, 0);
     }
@@ -107,11 +127,35 @@ go_plain(struct shim_work *w)
 
 enum look { LOOK_WAIT, LOOK_TLS, LOOK_PLAIN, LOOK_GONE };
 
+/* The server has spoken, the client has not. A meshd that is starting anew or too busy to answer is
+ * asked again, until a handshake would have failed too: to a client of the mesh plaintext is a leak
+ * and a torn connection. */
+static enum look
+look_at_registry(struct shim_work *w)
+{
+    struct mesh_snap snap = shim_link_snapshot();
+    struct mesh_snap_settings set;
+    bool known = false;
+    uint64_t now = shim_now();
+    mesh_snap_settings(&snap, &set);
+    if (shim_link_peer_known(w->fd, &shim_hs_slot(w)->peer, &known) != MESH_OK &&
+        now < w->ask_until) {
+        w->detect_at = now + (uint64_t)set.detect_timeout_ms * 1000000;
+        return LOOK_WAIT;
+    }
+    w->detect_at = SHIM_NEVER;
+    w->may_be_plain = !known;
+    return known ? LOOK_WAIT : LOOK_PLAIN;
+}
+
 /* [RFC8446 5.1] a client's first record is a handshake: 22, version 3.x. */
 static enum look
 look_at_first_bytes(struct shim_work *w)
 {
     uint8_t b[3];
+    if (w->plain) {
+        return LOOK_PLAIN;
+    }
     long r = sys_recv(w->fd, b, sizeof(b), MSG_PEEK | MSG_DONTWAIT);
     if (r > 0) {
         return b[0] == 22 && (r < 2 || b[1] == 3) ? LOOK_TLS : LOOK_PLAIN;
@@ -119,15 +163,7 @@ look_at_first_bytes(struct shim_work *w)
     if (r == 0 || r != -EAGAIN) {
         return LOOK_GONE;
     }
-    if (w->spoke && shim_now() >= w->detect_at) {
-        struct shim_slot *s = slot_of(w);
-        w->detect_at = SHIM_NEVER;
-        if (!shim_link_peer_known(&s->peer)) {
-            return LOOK_PLAIN;
-        }
-        w->may_be_plain = false;
-    }
-    return LOOK_WAIT;
+    return w->spoke && shim_now() >= w->detect_at ? look_at_registry(w) : LOOK_WAIT;
 }
 
 static bool
@@ -145,166 +181,21 @@ tcp_is_up(struct shim_work *w, bool *failed)
     return true;
 }
 
-static int
-send_out(struct shim_work *w)
-{
-    while (w->out_off < w->out_len) {
-        long r = sys_send(w->fd, w->out + w->out_off, w->out_len - w->out_off, MSG_DONTWAIT);
-        if (r < 0) {
-            return (int)r;
-        }
-        w->out_off += (uint32_t)r;
-    }
-    w->out_len = w->out_off = 0;
-    return 0;
-}
-
-/* A record in, what the engine answers out. */
-static enum shim_hs_state
-engine_step(struct shim_work *w, const uint8_t *rec, size_t len, int *err)
-{
-    const struct shim_tls_ops *tls = atomic_load(&shim_tls);
-    enum shim_hs_state st;
-    size_t n;
-    w->step = atomic_fetch_add(&slot_of(w)->hs_step, 1) + 1;
-    do {
-        n = 0;
-        st = tls->hs_step(w->hs, rec, len, w->out, sizeof(w->out), &n);
-        w->out_len = (uint32_t)n;
-        w->out_off = 0;
-        len = 0;
-        *err = send_out(w);
-    } while (n == sizeof(w->out) && *err == 0);
-    return st;
-}
-
-static bool
-finish(struct shim_work *w)
-{
-    static struct shim_hs_result res; /* under the work lock; too big for a small stack */
-    const struct shim_tls_ops *tls = atomic_load(&shim_tls);
-    struct shim_slot *s = slot_of(w);
-    tls->hs_result(w->hs, &res);
-    memcpy(s->rx_key, &res.rx, sizeof(res.rx));
-    memcpy(s->tx_key, &res.tx, sizeof(res.tx));
-    shim_stat_conn_open(s, res.peer_id, res.tx.suite, (shim_now() - w->started) / 1000);
-    shim_log_debug("open: fd %d peer %s", w->fd, res.peer_id);
-    tls->wipe(&res, sizeof(res));
-    tls->hs_free(w->hs);
-    w->hs = NULL;
-    atomic_store_explicit(&s->phase, SHIM_PHASE_OPEN, memory_order_release);
-    /* Acknowledge the last flight now: the peer's first small write waits for that [RFC896]. */
-    static const int one = 1;
-    (void)sys_setsockopt(w->fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
-    if (shim_slot_has(s, SHIM_SF_RX_SHUT)) {
-        (void)sys_call(SYS_shutdown, w->fd, SHUT_RD, 0, 0); /* it would have cut the handshake */
-    }
-    changed(w);
-    return true;
-}
-
-/* The next whole record of the handshake into w->in: 1, 0 (not yet), or -errno; -EPIPE at EOF. */
-static int
-read_record(struct shim_work *w)
-{
-    for (;;) {
-        size_t want = SHIM_REC_HEAD;
-        if (w->in_len >= SHIM_REC_HEAD) {
-            want += (size_t)w->in[3] << 8 | w->in[4];
-            if (w->in[0] < 20 || w->in[0] > 23 || w->in[1] != 3 || want > sizeof(w->in)) {
-                return -EPROTO;
-            }
-            if (w->in_len == want) {
-                return 1;
-            }
-        }
-        long r = sys_recv(w->fd, w->in + w->in_len, want - w->in_len, MSG_DONTWAIT);
-        if (r <= 0) {
-            return r == -EAGAIN ? 0 : (r == 0 ? -EPIPE : (int)r);
-        }
-        w->answered = true;
-        w->in_len += (uint32_t)r;
-    }
-}
-
-static bool
-read_failed(struct shim_work *w, int r)
-{
-    if (r == -EPROTO) {
-        return fail(w, is_server(w) ? MESH_E_PLAINTEXT_REFUSED : MESH_E_NOT_TLS, 0);
-    }
-    if (r == -EPIPE) {
-        /* To a server this is a client that connected and went away: an end like any other. */
-        if (is_server(w) && w->answered) {
-            shim_stat_err(MESH_E_TRUNCATED);
-        }
-        return fail(w, is_server(w) ? MESH_OK : MESH_E_TRUNCATED, 0);
-    }
-    return fail(w, MESH_E_SYSTEM, -r);
-}
-
-/* True when the phase has changed. */
-static bool
-handshake(struct shim_work *w)
-{
-    const struct shim_tls_ops *tls = atomic_load(&shim_tls);
-    int err = send_out(w);
-    if (w->tls_done && err == 0) { /* the last flight went before any data */
-        return finish(w);
-    }
-    if (!w->hs) {
-        w->hs = tls->hs_new(is_server(w), w->expect_id[0] ? w->expect_id : NULL);
-        if (!w->hs) {
-            return fail(w, MESH_E_NO_IDENTITY, 0);
-        }
-        if (!is_server(w) && engine_step(w, NULL, 0, &err) == SHIM_HS_FAILED) {
-            return fail(w, MESH_E_HANDSHAKE, 0);
-        }
-    }
-    while (err == 0) {
-        int r = read_record(w);
-        if (r < 0) {
-            return read_failed(w, r);
-        }
-        if (r == 0) {
-            return false;
-        }
-        size_t len = w->in_len;
-        w->in_len = 0;
-        enum shim_hs_state st = engine_step(w, w->in, len, &err);
-        if (st == SHIM_HS_FAILED) {
-            struct shim_hs_result res;
-            tls->hs_result(w->hs, &res);
-            return fail(w, res.err ? res.err : MESH_E_HANDSHAKE, 0);
-        }
-        w->tls_done = st == SHIM_HS_DONE;
-        if (w->tls_done && err == 0) {
-            return finish(w);
-        }
-    }
-    return err == -EAGAIN ? false : fail(w, MESH_E_SYSTEM, -err);
-}
-
 static bool
 start_tls(struct shim_work *w)
 {
-    struct shim_slot *s = slot_of(w);
-    struct sockaddr_storage sa;
-    socklen_t len = sizeof(sa);
+    struct shim_slot *s = shim_hs_slot(w);
     struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_settings set;
     mesh_snap_settings(&snap, &set);
-    if (sys_call(SYS_getsockname, w->fd, &sa, &len, 0) == 0) {
-        (void)mesh_addr_from(&s->local, (struct sockaddr *)&sa, len);
-    }
-    shim_stat_conn_new(s, false);
     atomic_store_explicit(&s->phase, SHIM_PHASE_HANDSHAKE, memory_order_release);
     w->started = shim_now();
     w->grace_at = w->started + (uint64_t)set.accept_grace_ms * 1000000;
     if (shim_slot_has(s, SHIM_SF_OWN)) {
         w->grace_at = w->started;
     }
-    return handshake(w);
+    shim_hs_changed(w); /* it is waited for to be readable now, no longer to be writable */
+    return shim_hs_talk(w);
 }
 
 /* A peer that has begun must go on. A server that has sent its flight grants more time: the client
@@ -313,15 +204,15 @@ start_tls(struct shim_work *w)
 static void
 set_expiry(struct shim_work *w, uint64_t now)
 {
-    struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_settings set;
-    bool flight = is_server(w) && w->step > 0;
+    bool flight = shim_hs_is_server(w) && w->step > 0;
     if (w->expires_at != SHIM_NEVER && (!flight || w->patient)) {
         return;
     }
-    if (!w->answered && (!is_server(w) || w->may_be_plain)) {
+    if (!w->answered && (!shim_hs_is_server(w) || w->may_be_plain)) {
         return;
     }
+    struct mesh_snap snap = shim_link_snapshot();
     mesh_snap_settings(&snap, &set);
     w->patient = flight;
     w->expires_at = now + (uint64_t)set.handshake_timeout_ms * 1000000 * (flight ? PATIENCE : 1);
@@ -330,7 +221,7 @@ set_expiry(struct shim_work *w, uint64_t now)
 static bool
 drive_handshake(struct shim_work *w)
 {
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     uint64_t now;
     if (w->may_be_plain && !w->detected) {
         switch (look_at_first_bytes(w)) {
@@ -338,7 +229,7 @@ drive_handshake(struct shim_work *w)
             return go_plain(w);
         case LOOK_GONE:
             shim_stat_err(w->spoke ? MESH_E_TRUNCATED : MESH_OK);
-            return fail(w, MESH_OK, 0);
+            return shim_hs_fail(w, MESH_OK, 0);
         case LOOK_TLS:
             w->detected = true;
             break;
@@ -346,12 +237,12 @@ drive_handshake(struct shim_work *w)
             break;
         }
     }
-    if (!is_server(w) || w->detected || !w->may_be_plain) {
-        if (!shim_lock_try(&s->rx_lock)) {
+    if (!shim_hs_is_server(w) || w->detected || !w->may_be_plain) {
+        if (shim_lock_poll(&s->rx_lock) > SHIM_LOCK_INHERITED) {
             return false; /* another process is at it */
         }
         bool mine = w->step == atomic_load(&s->hs_step);
-        bool moved = mine && handshake(w);
+        bool moved = mine && shim_hs_talk(w);
         shim_lock_put(&s->rx_lock);
         if (moved || !mine) {
             return false; /* look again in the new phase */
@@ -361,38 +252,50 @@ drive_handshake(struct shim_work *w)
         return shim_slot_phase(s) == SHIM_PHASE_FAILED;
     }
     now = shim_now();
-    if (!is_server(w) && !w->answered && now >= w->grace_at && !shim_slot_has(s, SHIM_SF_LAZY)) {
+    if (!shim_hs_is_server(w) && !w->answered && now >= w->grace_at &&
+        !shim_slot_has(s, SHIM_SF_LAZY)) {
         atomic_fetch_or(&s->flags, SHIM_SF_LAZY);
         shim_stat_add(MESH_STAT_HS_LAZY, 1);
-        changed(w);
+        shim_stat_connected(s);
+        shim_retry_waits(w);
+        shim_hs_changed(w);
     }
     set_expiry(w, now);
-    return now >= w->expires_at ? fail(w, MESH_E_HANDSHAKE_TIMEOUT, 0) : false;
+    shim_retry_expire(w, now);
+    if (now >= w->expires_at) {
+        (void)shim_hs_fail(w, MESH_E_HANDSHAKE_TIMEOUT, 0);
+    }
+    return shim_slot_phase(s) == SHIM_PHASE_FAILED;
 }
 
 /* Bytes that were accepted early, in order, then the tail, then what close or shutdown asked. */
 static bool
 drive_open(struct shim_work *w)
 {
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     bool done = false;
-    if (!shim_lock_try(&s->tx_lock)) {
+    if (shim_audit_tx(w->fd, s, true) != 0) {
         return false; /* whoever holds it flushes */
     }
+    if (shim_slot_phase(s) != SHIM_PHASE_OPEN) {
+        shim_lock_put(&s->tx_lock);
+        return false; /* it went to the kernel meanwhile */
+    }
     ssize_t r = 0;
+    early_begin(w);
     if (w->early_off < w->early_len) {
         struct iovec v = {w->early + w->early_off, w->early_len - w->early_off};
         struct shim_iov c;
         (void)shim_iov_init(&c, &v, 1);
         r = shim_tx_put(w->fd, s, &c, 0);
-        w->early_off += r > 0 ? (size_t)r : 0;
+        early_went(w, r > 0 ? (size_t)r : 0);
     }
     if (r >= 0 && w->early_off == w->early_len) {
         r = shim_tx_flush(w->fd, s);
         if (r == 0) {
             atomic_fetch_and(&s->flags, ~(uint32_t)(SHIM_SF_EARLY | SHIM_SF_EARLY_FULL));
         }
-        if (r == 0 && (w->owned || shim_slot_has(s, SHIM_SF_FIN_DUE))) {
+        if (r == 0 && !w->helper && (w->owned || shim_slot_has(s, SHIM_SF_FIN_DUE))) {
             r = shim_tx_close_notify(w->fd, s);
             if (r == 0 && !w->owned) {
                 (void)sys_call(SYS_shutdown, w->fd, SHUT_WR, 0, 0);
@@ -402,16 +305,55 @@ drive_open(struct shim_work *w)
         done = r == 0;
     }
     shim_lock_put(&s->tx_lock);
+    if (done && w->helper) {
+        return true; /* the rest is theirs */
+    }
     if (done && w->owned) {
         shim_rx_drain_control(w->fd, s);
+    } else if (done && shim_ktls_always() && !shim_slot_has(s, SHIM_SF_SHAPED) && shim_ktls_give(w->fd, s) == -EAGAIN) {
+        shim_stat_add(MESH_STAT_KERNEL_NOT, 1); /* its reader was quicker: it stays with us */
     }
     return done || (r < 0 && r != -EAGAIN);
+}
+
+/* Close and shutdown waited for room before they could say so. */
+static bool
+drive_kernel(struct shim_work *w)
+{
+    struct shim_slot *s = shim_hs_slot(w);
+    int r = 0;
+    if (shim_audit_tx(w->fd, s, true) != 0) {
+        return false;
+    }
+    if (w->owned || shim_slot_has(s, SHIM_SF_FIN_DUE)) {
+        r = shim_ktls_close_notify(w->fd, s);
+        if (r == 0 && !w->owned) {
+            (void)sys_call(SYS_shutdown, w->fd, SHUT_WR, 0, 0);
+            atomic_fetch_and(&s->flags, ~(uint32_t)SHIM_SF_FIN_DUE);
+        }
+    }
+    shim_lock_put(&s->tx_lock);
+    return r != -EAGAIN;
+}
+
+/* Its program is not to read yet [shape.c]. */
+static bool
+is_held_back(struct shim_work *w, enum shim_phase phase)
+{
+    if (w->wake_at && phase == SHIM_PHASE_OPEN && !w->owned) {
+        if (shim_now() < w->wake_at || !shim_shape_wake(w->fd, shim_hs_slot(w))) {
+            return true;
+        }
+        shim_hs_changed(w);
+    }
+    w->wake_at = 0;
+    return false;
 }
 
 bool
 shim_hs_drive(struct shim_work *w)
 {
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     if (atomic_load(&s->cookie) != w->cookie) {
         return true;
     }
@@ -424,12 +366,21 @@ shim_hs_drive(struct shim_work *w)
     enum shim_phase phase = shim_slot_phase(s);
     if (phase < SHIM_PHASE_OPEN && w->step != atomic_load(&s->hs_step)) {
         w->abandoned = true;
-        return false;
+        if (!shim_conn_is_orphan(s)) {
+            return false;
+        }
+        (void)sys_call(SYS_shutdown, w->fd, SHUT_RDWR, 0, 0);
+        return true;
     }
     if (phase == SHIM_PHASE_CONNECTING) {
-        bool failed;
-        if (!tcp_is_up(w, &failed)) {
-            return failed ? forget(w, SHIM_FD_FRESH) : false;
+        bool failed, routed = shim_slot_has(s, SHIM_SF_ROUTED);
+        if (routed ? !shim_retry_up(w, &failed) : !tcp_is_up(w, &failed)) {
+            if (failed) {
+                shim_retry_note(w);
+                shim_stat_conn_closed(s, MESH_E_CONNECT_FAILED); /* the program hears it of the kernel */
+                return forget(w, SHIM_FD_FRESH);
+            }
+            return shim_slot_phase(s) == SHIM_PHASE_FAILED;
         }
         (void)start_tls(w);
         phase = shim_slot_phase(s);
@@ -443,30 +394,44 @@ shim_hs_drive(struct shim_work *w)
         }
         phase = shim_slot_phase(s);
     }
-    if (w->helper && phase != SHIM_PHASE_HANDSHAKE) {
+    if (w->helper && phase != SHIM_PHASE_HANDSHAKE &&
+        (phase != SHIM_PHASE_OPEN || w->early_off == w->early_len)) {
         return true;
     }
-    return phase == SHIM_PHASE_OPEN ? drive_open(w) : phase == SHIM_PHASE_FAILED;
+    if (phase == SHIM_PHASE_KERNEL) {
+        return drive_kernel(w);
+    }
+    bool sleeps = is_held_back(w, phase);
+    return phase == SHIM_PHASE_OPEN ? drive_open(w) && !sleeps : phase == SHIM_PHASE_FAILED;
 }
 
 short
 shim_hs_events(const struct shim_work *w)
 {
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     enum shim_phase phase = shim_slot_phase(s);
     if (w->abandoned || w->held || w->dormant) {
         return 0;
     }
     if (phase == SHIM_PHASE_HANDSHAKE) {
-        return w->out_off < w->out_len ? POLLOUT : POLLIN;
+        return w->plain || w->out_off < w->out_len ? POLLOUT : POLLIN;
     }
-    return phase == SHIM_PHASE_CONNECTING || phase == SHIM_PHASE_OPEN ? POLLOUT : 0;
+    if (shim_slot_has(s, SHIM_SF_PAUSED) && phase == SHIM_PHASE_CONNECTING) {
+        return 0;
+    }
+    if (w->wake_at && phase == SHIM_PHASE_OPEN && !s->tx_spill &&
+        !shim_slot_has(s, SHIM_SF_EARLY | SHIM_SF_FIN_DUE)) {
+        return 0;
+    }
+    return phase == SHIM_PHASE_CONNECTING || phase == SHIM_PHASE_OPEN || phase == SHIM_PHASE_KERNEL
+               ? POLLOUT
+               : 0;
 }
 
 uint64_t
 shim_hs_deadline(const struct shim_work *w)
 {
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     uint64_t at = w->expires_at;
     if (w->dormant) {
         return SHIM_NEVER;
@@ -477,6 +442,11 @@ shim_hs_deadline(const struct shim_work *w)
     if (!shim_slot_has(s, SHIM_SF_LAZY | SHIM_SF_SERVER) && !w->answered && w->grace_at < at) {
         at = w->grace_at;
     }
+    if (w->wake_at && w->wake_at < at) {
+        at = w->wake_at;
+    }
+    uint64_t retry = shim_retry_deadline(w);
+    at = retry < at ? retry : at;
     if (w->spoke && w->detect_at < at) {
         at = w->detect_at;
     }
@@ -490,7 +460,7 @@ size_t
 shim_hs_early(struct shim_work *w, const struct shim_iov *data)
 {
     struct shim_iov c = *data;
-    struct shim_slot *s = slot_of(w);
+    struct shim_slot *s = shim_hs_slot(w);
     if (!w->early) {
         void *p = mmap(NULL, SHIM_EARLY_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                        -1, 0);
@@ -505,12 +475,13 @@ shim_hs_early(struct shim_work *w, const struct shim_iov *data)
     w->early_len += n;
     atomic_fetch_or(&s->flags,
                     SHIM_SF_EARLY | (w->early_len == SHIM_EARLY_MAX ? SHIM_SF_EARLY_FULL : 0));
-    if (is_server(w) && !w->spoke && w->may_be_plain && !w->detected) {
+    if (shim_hs_is_server(w) && !w->spoke && w->may_be_plain && !w->detected) {
         struct mesh_snap snap = shim_link_snapshot();
         struct mesh_snap_settings set;
         mesh_snap_settings(&snap, &set);
         w->spoke = true;
         w->detect_at = shim_now() + (uint64_t)set.detect_timeout_ms * 1000000;
+        w->ask_until = w->detect_at + (uint64_t)set.handshake_timeout_ms * 1000000;
     }
     return n;
 }

@@ -4,29 +4,91 @@
  */
 #include "shim/flow/ident.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
-#include "shim/core/slot.h"
+#include "shim/core/region.h"
 #include "shim/core/stat.h"
+#include "shim/flow/resume.h"
+#include "shim/flow/work.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
 
 #define RETRY_S 10
 
 const struct shim_tls_ops *_Atomic shim_tls;
-static struct shim_lock lock;
+static struct shim_private lock;
 static _Atomic uint64_t renew_at, expires_at, next_try; /* seconds, CLOCK_REALTIME; 0: none */
 
 static uint64_t
 wall(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
+    (void)shim_real_clock(CLOCK_REALTIME, &ts);
     return (uint64_t)ts.tv_sec;
+}
+
+static pthread_key_t at_end; /* its destructor runs when a thread ends */
+static bool have_key;
+
+/* Under the lock of all handshakes, so that no signal handler begins one above it. */
+static void
+thread_ends(void *arg)
+{
+    (void)arg;
+    if (shim_work_enter()) {
+        atomic_load(&shim_tls)->thread_end();
+        shim_work_leave();
+    }
+}
+
+static void
+note_thread(void)
+{
+    if (have_key) {
+        (void)pthread_setspecific(at_end, &at_end);
+    }
+}
+
+/* Before the program makes keys: the values of the first 32 need no memory [pthread_setspecific(3)]. */
+void
+shim_ident_start(void)
+{
+    have_key = pthread_key_create(&at_end, thread_ends) == 0;
+}
+
+/* dlopen does not say it so that a program could read it. */
+static enum mesh_err
+why_not_loaded(const char *path, int no)
+{
+    if (no == ENOMEM) {
+        return MESH_E_NO_MEMORY;
+    }
+    long fd = sys_call(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd == -EMFILE || fd == -ENFILE) {
+        return MESH_E_NO_FD;
+    }
+    if (fd >= 0) {
+        (void)sys_close((int)fd);
+    }
+    return MESH_E_ENGINE;
+}
+
+/* OpenSSL sets much up once and for all: where that meets a lack of memory it stays broken as long as
+ * the process lives. So it is not begun without some room, and tried again later. */
+#define ROOM (8u << 20)
+static bool
+has_room(void)
+{
+    void *p = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p != MAP_FAILED && munmap(p, ROOM) == 0;
 }
 
 static enum mesh_err
@@ -40,16 +102,36 @@ load_engine(void)
     if (n < 0 || n >= (int)sizeof(path)) {
         return MESH_E_ENGINE;
     }
-    const struct shim_tls_ops *(*entry)(void) = NULL;
+    if (!has_room()) {
+        return MESH_E_NO_MEMORY;
+    }
+    const struct shim_tls_ops *(*entry)(void (*)(void)) = NULL;
+    errno = 0;
     void *sym = shim_real_load(path, "shim_tls_engine");
     memcpy(&entry, &sym, sizeof(entry));
-    const struct shim_tls_ops *ops = entry ? entry() : NULL;
+    const struct shim_tls_ops *ops = entry ? entry(note_thread) : NULL;
     if (!ops || ops->abi != SHIM_TLS_ABI) {
-        shim_log_error("%s: %s", path, mesh_err_text(MESH_E_ENGINE));
-        return MESH_E_ENGINE;
+        enum mesh_err e = why_not_loaded(path, errno);
+        shim_log_error("%s: %s", path, mesh_err_text(e));
+        return e;
     }
+    ops->tickets(shim_resume_find);
     atomic_store(&shim_tls, ops);
     return MESH_OK;
+}
+
+enum mesh_err
+shim_ident_engine(void)
+{
+    if (atomic_load(&shim_tls)) {
+        return MESH_OK;
+    }
+    if (!shim_private_enter(&lock)) {
+        return MESH_E_ENGINE;
+    }
+    enum mesh_err e = atomic_load(&shim_tls) ? MESH_OK : load_engine();
+    shim_private_leave(&lock);
+    return e;
 }
 
 static enum mesh_err
@@ -76,6 +158,25 @@ fetch(void)
     return e;
 }
 
+/* A process that has attached may find its meshd gone before it has an identity. */
+static enum mesh_err
+fetch_patiently(void)
+{
+    uint64_t until = 0;
+    for (;;) {
+        enum mesh_err e = fetch();
+        shim_private_leave(&lock); /* what is pending comes through */
+        bool again = shim_link_wait(e, &until);
+        (void)shim_private_enter(&lock); /* cannot fail: it is not ours */
+        if (!again) {
+            return e;
+        }
+        if (wall() < atomic_load(&renew_at)) {
+            return MESH_OK; /* by another thread */
+        }
+    }
+}
+
 static enum mesh_err
 ready_locked(void)
 {
@@ -89,7 +190,7 @@ ready_locked(void)
         return MESH_OK;
     }
     atomic_store(&next_try, now + RETRY_S);
-    e = fetch();
+    e = usable ? fetch() : fetch_patiently();
     if (e != MESH_OK) {
         shim_log_error("certificate: %s", mesh_err_text(e));
     }
@@ -105,16 +206,16 @@ shim_ident_ready(void)
     if (!shim_region_init()) {
         return MESH_E_NO_MEMORY;
     }
-    if (!shim_lock_get(&lock, NULL)) {
+    if (!shim_private_enter(&lock)) {
         return MESH_E_NO_IDENTITY;
     }
     enum mesh_err e = ready_locked();
-    shim_lock_put(&lock);
+    shim_private_leave(&lock);
     return e;
 }
 
 void
 shim_ident_forked(void)
 {
-    atomic_store(&lock.owner, 0);
+    shim_private_forked(&lock, false);
 }

@@ -11,8 +11,13 @@
 
 extern const struct shim_tls_ops *_Atomic shim_tls; /* NULL until ready */
 
+/* In the constructor. */
+void shim_ident_start(void);
+
 /* May block for a bounded time (meshd). ENGINE, NO_IDENTITY, NO_MEMORY or what meshd said. */
 enum mesh_err shim_ident_ready(void) MESH_MUST_CHECK;
+/* The engine alone, for a connection that has its keys already. */
+enum mesh_err shim_ident_engine(void) MESH_MUST_CHECK;
 void shim_ident_forked(void);
 
 #endif

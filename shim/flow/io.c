@@ -12,24 +12,30 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 
 #include "shim/core/fdtab.h"
 #include "shim/core/stat.h"
+#include "shim/flow/audit.h"
 #include "shim/flow/hs.h"
 #include "shim/flow/ident.h"
+#include "shim/flow/io_int.h"
+#include "shim/flow/ktls.h"
 #include "shim/flow/rx.h"
+#include "shim/flow/shape.h"
 #include "shim/flow/tx.h"
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
 
-static bool
-is_nonblocking(int fd, int flags)
+bool
+shim_io_is_nonblocking(int fd, int flags)
 {
     long fl = flags & MSG_DONTWAIT ? O_NONBLOCK : sys_fcntl(fd, F_GETFL, 0);
+    if (fl < 0 && shim_filter_any()) {
+        struct shim_slot *s = shim_conn_slot(fd);
+        return s && shim_slot_has(s, SHIM_SF_NONBLOCK);
+    }
     return fl >= 0 && (fl & O_NONBLOCK);
 }
 
@@ -41,12 +47,20 @@ struct kernel_sigaction {
     unsigned long mask;
 };
 
+/* A fault of the program's own code does not interrupt a wait; many have handlers for that. */
+static bool
+is_fault(int sig)
+{
+    return sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGFPE || sig == SIGTRAP ||
+           sig == SIGSYS || sig == SIGABRT;
+}
+
 bool
 shim_io_restarts(void)
 {
     for (int sig = 1; sig < 65; sig++) {
         struct kernel_sigaction sa = {0};
-        if (sys_call(SYS_rt_sigaction, sig, 0, &sa, 8) == 0 && (uintptr_t)sa.handler > 1 &&
+        if (!is_fault(sig) && sys_call(SYS_rt_sigaction, sig, 0, &sa, 8) == 0 && (uintptr_t)sa.handler > 1 &&
             !(sa.flags & SA_RESTART)) {
             return false;
         }
@@ -54,9 +68,8 @@ shim_io_restarts(void)
     return true;
 }
 
-/* When a call on fd must give up: SO_RCVTIMEO or SO_SNDTIMEO from now. */
-static uint64_t
-timeout_of(int fd, int opt)
+uint64_t
+shim_io_timeout_of(int fd, int opt)
 {
     struct timeval tv = {0};
     socklen_t len = sizeof(tv);
@@ -66,15 +79,17 @@ timeout_of(int fd, int opt)
     return shim_now() + (uint64_t)tv.tv_sec * 1000000000 + (uint64_t)tv.tv_usec * 1000;
 }
 
-/* Sleeps until fd has events, driving our work. 0, -EAGAIN (timeout), -EINTR, -errno. */
-static int
-wait_events(int fd, short events, uint64_t deadline, const struct shim_slot *until)
+int
+shim_io_wait(int fd, short events, uint64_t deadline, struct shim_slot *until)
 {
     struct pollfd p = {fd, events, 0};
     for (;;) {
         int r = shim_work_wait(&p, events ? 1 : 0, deadline, NULL, until);
         if (r == -EINTR && shim_io_restarts()) {
             continue;
+        }
+        if (r == -EINVAL && events) { /* a program with RLIMIT_NOFILE 0 cannot poll at all */
+            r = (int)sys_poll(NULL, 0, 1);
         }
         if (r == 0) {
             return deadline != SHIM_NEVER && shim_now() >= deadline ? -EAGAIN : 0;
@@ -83,59 +98,99 @@ wait_events(int fd, short events, uint64_t deadline, const struct shim_slot *unt
     }
 }
 
-static int
-wait_readable(int fd)
+/* [count.c] Announced first; then, if SO_PEEK_OFF may be set, through the lock of who set it. Not
+ * otherwise: it may be held by a close() that means to wake this very reader. */
+static void
+sleeper_add(int fd, struct shim_slot *s)
 {
-    if (shim_work_any()) {
-        return is_nonblocking(fd, 0)
-                   ? -EAGAIN
-                   : wait_events(fd, POLLIN, timeout_of(fd, SO_RCVTIMEO), NULL);
+    atomic_fetch_add(&s->rx_sleepers, 1);
+    if (atomic_load(&s->rx_offset) && shim_audit_rx(fd, s, false) == 0) {
+        shim_lock_put(&s->rx_lock);
+    }
+}
+
+/* Unless the slot has become another connection's meanwhile. */
+static void
+sleeper_drop(struct shim_slot *s, uint32_t generation)
+{
+    uint32_t seen = atomic_load(&s->rx_sleepers);
+    while (seen > 0 && atomic_load(&s->generation) == generation &&
+           !atomic_compare_exchange_weak(&s->rx_sleepers, &seen, seen - 1)) {
+    }
+}
+
+__attribute__((cold)) static int
+wait_readable(int fd, struct shim_slot *s)
+{
+    if (shim_work_any() || shim_filter_any()) {
+        if (shim_io_is_nonblocking(fd, 0)) {
+            return -EAGAIN;
+        }
+        int r = shim_io_wait(fd, POLLIN, shim_io_timeout_of(fd, SO_RCVTIMEO), NULL);
+        return r == -EPERM ? 0 : r; /* the program may not poll: then the reading itself waits */
     }
     uint8_t b;
+    uint32_t generation = atomic_load(&s->generation);
+    sleeper_add(fd, s);
     ssize_t r = shim_real.recv(fd, &b, 1, MSG_PEEK);
-    return r < 0 ? -errno : 0;
+    int e = r < 0 && errno != EIO ? -errno : 0; /* EIO: the kernel holds a control record */
+    sleeper_drop(s, generation);
+    return e;
 }
 
 /* A call that needs TLS waits for it. 0: the phase has changed, look again. */
-static int
+__attribute__((cold)) static int
 await_open(int fd, struct shim_slot *s, int flags, int timeo)
 {
     shim_work_wake(s);
     shim_work_drive();
-    if (shim_slot_phase(s) >= SHIM_PHASE_OPEN || atomic_load(&s->cookie) == 0) {
+    if (shim_slot_phase(s) >= SHIM_PHASE_OPEN || atomic_load(&s->cookie) == 0 ||
+        shim_conn_is_orphan(s)) {
         return 0;
     }
-    return is_nonblocking(fd, flags) ? -EAGAIN : wait_events(fd, 0, timeout_of(fd, timeo), s);
+    return shim_io_is_nonblocking(fd, flags)
+               ? -EAGAIN
+               : shim_io_wait(fd, 0, shim_io_timeout_of(fd, timeo), s);
 }
 
-static ssize_t
+__attribute__((cold)) static ssize_t
 read_failed(struct shim_slot *s)
 {
-    return -atomic_exchange(&s->fail_errno, 0); /* told once, then the end, as TCP does */
+    return -shim_slot_errno(atomic_exchange(&s->fail_errno, 0)); /* told once, then the end, as TCP does */
 }
 
+/* While the process ends: a peer that has got our close_notify may end, too. Bare TCP's FIN comes after
+ * the last instruction of any thread; none may see the answer to it, and end by itself. */
+#define NAP_MS 10 /* until then; it may call again at once */
 static ssize_t
+unless_over(ssize_t r)
+{
+    if (r > 0 || r == -EAGAIN || !shim_conn_is_over()) {
+        return r;
+    }
+    (void)sys_poll(NULL, 0, NAP_MS);
+    return -EAGAIN;
+}
+
+__attribute__((hot)) static ssize_t
 take(int fd, struct shim_slot *s, struct shim_iov *room, int flags)
 {
-    bool died = false;
-    if (!shim_lock_get(&s->rx_lock, &died)) {
-        return -EAGAIN;
+    ssize_t r = shim_audit_rx(fd, s, false);
+    if (r < 0) {
+        return r;
     }
-    ssize_t r = -EAGAIN;
-    if (died) { /* what it consumed may not be recorded: never guess */
-        atomic_store(&s->err, MESH_E_HOLDER_DIED);
-        atomic_fetch_or(&s->flags, SHIM_SF_RX_DEAD);
-        shim_stat_err(MESH_E_HOLDER_DIED);
-    }
+    r = -EAGAIN;
     if (shim_slot_phase(s) == SHIM_PHASE_OPEN) { /* still, now that the lock is ours */
         r = flags & MSG_PEEK ? shim_rx_peek(fd, s, room) : shim_rx_take(fd, s, room);
+    } else if (shim_slot_phase(s) == SHIM_PHASE_KERNEL) {
+        r = flags & MSG_PEEK ? shim_ktls_peek(fd, s, room) : shim_ktls_take(fd, s, room);
     }
     shim_lock_put(&s->rx_lock);
-    return r;
+    return unless_over(r);
 }
 
 /* recv() of no bytes: waits for some, takes none. */
-static ssize_t
+__attribute__((cold)) static ssize_t
 read_nothing(int fd, int flags)
 {
     uint8_t b;
@@ -145,9 +200,11 @@ read_nothing(int fd, int flags)
 }
 
 /* The kernel said readable, and it was only the head of a record. From a peer on this host the rest
- * is on its way already; programs that never expect EAGAIN after an event deserve that moment. */
-#define REST_MS 2
-static bool
+ * is on its way already, or comes as soon as the sender runs; programs that never expect EAGAIN after an
+ * event (wrk) deserve that moment. On a busy machine it takes some turns of the scheduler: with 2 ms there,
+ * 4 of some thousand transfers failed. */
+#define REST_MS 20
+__attribute__((cold)) static bool
 rest_is_near(int fd, const struct shim_slot *s)
 {
     struct pollfd p = {fd, POLLIN, 0};
@@ -165,12 +222,11 @@ sum(const struct iovec *iov, int cnt)
     return n;
 }
 
-ssize_t
-shim_io_read(int fd, const struct iovec *iov, int cnt, int flags)
+/* Where the bytes go; -errno when the call cannot be. */
+static int
+read_room(struct shim_iov *room, const struct iovec *iov, int cnt, int flags)
 {
-    struct shim_iov room;
-    size_t got = 0;
-    int r = shim_iov_init(&room, iov, cnt);
+    int r = shim_iov_init(room, iov, cnt);
     bool drop = flags & MSG_TRUNC; /* counted, not copied; the buffer may be NULL [tcp(7)] */
     if (r < 0 && !(drop && r == -EFAULT)) {
         return r;
@@ -179,7 +235,19 @@ shim_io_read(int fd, const struct iovec *iov, int cnt, int flags)
         return -EINVAL; /* as TCP says when there is no urgent data */
     }
     if (drop) {
-        room = (struct shim_iov){NULL, 0, 0, sum(iov, cnt)};
+        *room = (struct shim_iov){NULL, 0, 0, sum(iov, cnt)};
+    }
+    return 0;
+}
+
+__attribute__((hot)) ssize_t
+shim_io_read(int fd, const struct iovec *iov, int cnt, int flags)
+{
+    struct shim_iov room;
+    size_t got = 0;
+    int r = read_room(&room, iov, cnt, flags);
+    if (r < 0) {
+        return r;
     }
     if (room.left == 0 && !(flags & SHIM_IO_FILE)) {
         return read_nothing(fd, flags);
@@ -222,8 +290,13 @@ shim_io_read(int fd, const struct iovec *iov, int cnt, int flags)
         if (phase < SHIM_PHASE_OPEN || flags & MSG_DONTWAIT) {
             return got ? (ssize_t)got : -EAGAIN;
         }
-        r = wait_readable(fd);
+        r = wait_readable(fd, s);
         if (r < 0) {
+            shim_stat_conn_broke(s, r);
+            if (r == -ECONNRESET && shim_conn_slot(fd) == s) {
+                shim_rx_reset(s);
+            }
+            r = (int)shim_ktls_failed(fd, s, r);
             return got ? (ssize_t)got : r;
         }
     }
@@ -250,10 +323,12 @@ buffer_early(struct shim_slot *s, const struct shim_iov *data)
         return -EAGAIN;
     }
     struct shim_work *w = shim_work_of(s);
-    if (!w || w->abandoned) {
-        n = -EAGAIN;
-    } else if (shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE) {
-        n = (ssize_t)shim_hs_early(w, data);
+    if (shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE) { /* else another thread has just finished it */
+        if (w && w->handed) {
+            n = -EPIPE; /* a destructor after ours; no signal: the exit status is the program's */
+        } else {
+            n = w && !w->abandoned ? (ssize_t)shim_hs_early(w, data) : 0;
+        }
         n = n ? n : -EAGAIN;
     }
     shim_work_leave();
@@ -261,10 +336,10 @@ buffer_early(struct shim_slot *s, const struct shim_iov *data)
 }
 
 /* A write before TLS is up. Bytes taken, 0: look again, -EAGAIN, -errno. */
-static ssize_t
+__attribute__((cold)) static ssize_t
 write_early(int fd, struct shim_slot *s, const struct shim_iov *data, int flags)
 {
-    bool nonblock = is_nonblocking(fd, flags);
+    bool nonblock = shim_io_is_nonblocking(fd, flags);
     shim_work_wake(s);
     shim_work_drive();
     enum shim_phase phase = shim_slot_phase(s);
@@ -272,43 +347,41 @@ write_early(int fd, struct shim_slot *s, const struct shim_iov *data, int flags)
         return 0;
     }
     if (phase == SHIM_PHASE_CONNECTING) {
-        return nonblock ? -EAGAIN : wait_events(fd, 0, timeout_of(fd, SO_SNDTIMEO), s);
+        return nonblock ? -EAGAIN : shim_io_wait(fd, 0, shim_io_timeout_of(fd, SO_SNDTIMEO), s);
     }
     if (!nonblock && !shim_slot_has(s, SHIM_SF_EARLY)) {
-        int r = wait_events(fd, 0, early_wait(s), s);
+        int r = shim_io_wait(fd, 0, early_wait(s), s);
         if (r != -EAGAIN) {
             return r;
         }
     }
     ssize_t n = buffer_early(s, data);
     if (n == -EAGAIN && !nonblock) {
-        return wait_events(fd, 0, timeout_of(fd, SO_SNDTIMEO), s);
+        return shim_io_wait(fd, 0, shim_io_timeout_of(fd, SO_SNDTIMEO), s);
     }
     return n;
 }
 
-static ssize_t
+static inline __attribute__((always_inline)) ssize_t
 put(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
 {
-    bool died = false, tail;
-    ssize_t r = -EAGAIN;
     if (shim_slot_has(s, SHIM_SF_EARLY)) {
         shim_work_drive();
         if (shim_slot_has(s, SHIM_SF_EARLY)) {
             return -EAGAIN; /* what was written first goes first */
         }
     }
-    if (!shim_lock_get(&s->tx_lock, &died)) {
-        return -EAGAIN;
+    ssize_t r = shim_audit_tx(fd, s, false);
+    if (r < 0) {
+        return r;
     }
-    if (died) {
-        atomic_fetch_or(&s->flags, SHIM_SF_TX_DEAD);
-        shim_stat_err(MESH_E_HOLDER_DIED);
-    }
+    r = -EAGAIN;
     if (shim_slot_phase(s) == SHIM_PHASE_OPEN) {
         r = shim_tx_put(fd, s, data, flags & MSG_MORE);
+    } else if (shim_slot_phase(s) == SHIM_PHASE_KERNEL) {
+        r = shim_ktls_put(fd, s, data);
     }
-    tail = s->tx_spill != 0;
+    bool tail = s->tx_spill != 0;
     shim_lock_put(&s->tx_lock);
     if (tail) {
         shim_work_tail(s, fd);
@@ -316,30 +389,43 @@ put(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
     return r;
 }
 
-static ssize_t
-broken_pipe(int flags)
+/* While the process ends nothing is broken: what a thread writes after the end is as what it would have
+ * written had it lived longer. */
+__attribute__((cold)) static ssize_t
+broken_pipe(int fd, struct shim_iov *data, int flags)
 {
-    if (!(flags & MSG_NOSIGNAL)) {
-        (void)sys_call(SYS_tgkill, sys_getpid(), sys_gettid(), SIGPIPE, 0);
+    if (shim_conn_is_over()) {
+        (void)sys_poll(NULL, 0, NAP_MS);
+        shim_iov_skip(data, data->left);
+        return 0;
+    }
+    if (!(flags & MSG_NOSIGNAL) &&
+        sys_call(SYS_tgkill, sys_getpid(), sys_gettid(), SIGPIPE, 0) == -EPERM) {
+        /* By a filter: then the kernel does it. In its own TLS only for a byte, which goes nowhere. */
+        struct shim_slot *s = shim_conn_slot(fd);
+        bool kernel = s && shim_slot_phase(s) == SHIM_PHASE_KERNEL && !shim_slot_has(s, SHIM_SF_FIN_DUE);
+        (void)sys_call(SYS_write, fd, "", kernel, 0);
     }
     return -EPIPE;
 }
 
 /* One attempt: bytes taken, 0: look again, -EAGAIN, -errno. */
-static ssize_t
-write_some(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
+static inline __attribute__((always_inline)) ssize_t
+write_unshaped(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
 {
-    if (shim_slot_has(s, SHIM_SF_TX_SHUT | SHIM_SF_FIN_DUE)) {
-        return broken_pipe(flags);
-    }
     switch (shim_slot_phase(s)) {
     case SHIM_PHASE_FAILED: {
         ssize_t r = read_failed(s);
-        return r ? r : broken_pipe(flags);
+        return r ? r : broken_pipe(fd, data, flags);
     }
-    case SHIM_PHASE_OPEN: {
-        ssize_t r = data->left ? put(fd, s, data, flags) : sys_send(fd, "", 0, MSG_DONTWAIT);
-        return r == -EPIPE ? broken_pipe(flags) : r;
+    case SHIM_PHASE_OPEN:
+    case SHIM_PHASE_KERNEL: {
+        bool ours = data->left || shim_slot_phase(s) == SHIM_PHASE_KERNEL;
+        ssize_t r = ours ? put(fd, s, data, flags) : sys_send(fd, "", 0, MSG_DONTWAIT);
+        if (r == -ECONNRESET) {
+            shim_rx_reset(s);
+        }
+        return r == -EPIPE ? broken_pipe(fd, data, flags) : r;
     }
     case SHIM_PHASE_FREE:
     case SHIM_PHASE_CONNECTING:
@@ -353,13 +439,35 @@ write_some(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
     return r;
 }
 
+static __attribute__((noinline, cold)) ssize_t
+write_shaped(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
+{
+    size_t most = shim_shape_room(s), before = data->left;
+    size_t cut = most < before ? before - most : 0;
+    data->left -= cut;
+    ssize_t r = write_unshaped(fd, s, data, flags);
+    data->left += cut;
+    shim_shape_wrote(fd, s, before - data->left);
+    return r;
+}
+
+static ssize_t
+write_some(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
+{
+    if (shim_slot_has(s, SHIM_SF_TX_SHUT | SHIM_SF_FIN_DUE | SHIM_SF_SHAPED)) {
+        return shim_slot_has(s, SHIM_SF_TX_SHUT | SHIM_SF_FIN_DUE) ? broken_pipe(fd, data, flags)
+                                                                   : write_shaped(fd, s, data, flags);
+    }
+    return write_unshaped(fd, s, data, flags);
+}
+
 static bool
 tail_pending(const struct shim_slot *s)
 {
     return s->tx_spill != 0 && shim_slot_phase(s) == SHIM_PHASE_OPEN;
 }
 
-ssize_t
+__attribute__((hot)) ssize_t
 shim_io_write(int fd, const struct iovec *iov, int cnt, int flags)
 {
     struct shim_iov data;
@@ -384,71 +492,28 @@ shim_io_write(int fd, const struct iovec *iov, int cnt, int flags)
             return SHIM_PASS;
         }
         if (n < 0 && n != -EAGAIN) {
+            shim_stat_conn_broke(s, n);
             return done ? (ssize_t)done : n;
         }
         if (data.left == 0 && !tail_pending(s)) {
             return (ssize_t)done;
         }
         if (n >= 0 && data.left && !tail_pending(s)) {
+            if (done && shim_slot_has(s, SHIM_SF_SHAPED) && shim_shape_cuts(fd, s)) {
+                return (ssize_t)done;
+            }
             continue;
         }
-        if (is_nonblocking(fd, flags)) {
+        if (shim_io_is_nonblocking(fd, flags)) {
             return done ? (ssize_t)done : -EAGAIN;
         }
-        deadline = deadline ? deadline : timeout_of(fd, SO_SNDTIMEO);
-        r = wait_events(fd, POLLOUT, deadline, NULL);
+        deadline = deadline ? deadline : shim_io_timeout_of(fd, SO_SNDTIMEO);
+        r = shim_io_wait(fd, POLLOUT, deadline, NULL);
         if (r < 0) {
             done = total - data.left;
             return done ? (ssize_t)done : r;
         }
     }
-}
-
-/* sendfile: in chunks through a scratch buffer; the file's position or *off moves by what went. */
-ssize_t
-shim_io_sendfile(int fd, int in, off_t *off, size_t n)
-{
-    size_t total = 0;
-    off_t pos = off ? *off : 0;
-    struct stat st;
-    if (sys_call(SYS_fstat, in, &st, 0, 0) != 0) {
-        return -EBADF;
-    }
-    if (off && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode))) {
-        return -ESPIPE;
-    }
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-        return -EINVAL; /* as for what cannot be mapped [sendfile(2)] */
-    }
-    uint8_t *buf = shim_scratch_get();
-    ssize_t r = buf ? 0 : -ENOMEM;
-    while (r >= 0 && total < n) {
-        size_t want = n - total < 4 * SHIM_REC_PLAIN_MAX ? n - total : 4 * SHIM_REC_PLAIN_MAX;
-        long got = off ? sys_call(SYS_pread64, in, buf, want, pos)
-                       : sys_call(SYS_read, in, buf, want, 0);
-        if (got <= 0) {
-            r = total ? 0 : got;
-            break;
-        }
-        struct iovec v = {buf, (size_t)got};
-        r = shim_io_write(fd, &v, 1, 0);
-        size_t went = r > 0 ? (size_t)r : 0;
-        if (!off && went < (size_t)got) { /* give back what was read and not sent */
-            (void)sys_call(SYS_lseek, in, (long)went - got, SEEK_CUR, 0);
-        }
-        pos += (off_t)went;
-        total += went;
-        if (went < (size_t)got) {
-            break;
-        }
-    }
-    if (buf) {
-        shim_scratch_put(buf);
-    }
-    if (off && total) {
-        *off = pos;
-    }
-    return total ? (ssize_t)total : r;
 }
 
 int
@@ -459,10 +524,12 @@ shim_io_available(int fd)
         return SHIM_PASS;
     }
     shim_work_drive();
-    if (shim_slot_phase(s) != SHIM_PHASE_OPEN || !shim_lock_get(&s->rx_lock, NULL)) {
+    if (shim_slot_phase(s) < SHIM_PHASE_OPEN || shim_slot_phase(s) == SHIM_PHASE_FAILED ||
+        shim_audit_rx(fd, s, false) != 0) {
         return 0;
     }
-    ssize_t n = shim_rx_available(fd, s);
+    ssize_t n = shim_slot_phase(s) == SHIM_PHASE_KERNEL ? shim_ktls_available(fd, s)
+                                                        : shim_rx_available(fd, s);
     shim_lock_put(&s->rx_lock);
     return n > INT_MAX ? INT_MAX : (int)n;
 }
@@ -470,7 +537,7 @@ shim_io_available(int fd)
 int
 shim_io_before(int fd, short events)
 {
-    if (is_nonblocking(fd, 0)) {
+    if (shim_io_is_nonblocking(fd, 0)) {
         shim_work_drive();
         return 0;
     }

@@ -16,6 +16,8 @@
 ssize_t shim_io_read(int fd, const struct iovec *iov, int cnt, int flags);
 ssize_t shim_io_write(int fd, const struct iovec *iov, int cnt, int flags);
 ssize_t shim_io_sendfile(int fd, int in, off_t *off, size_t n);
+/* One of in and out is a mesh connection. */
+ssize_t shim_io_splice(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags);
 /* FIONREAD. */
 int shim_io_available(int fd);
 

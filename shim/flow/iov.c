@@ -15,12 +15,13 @@
 #define HIGHEST ((uintptr_t)1 << 52)
 #endif
 
-int
+__attribute__((hot)) int
 shim_iov_init(struct shim_iov *c, const struct iovec *iov, int cnt)
 {
+    size_t left = 0;
     *c = (struct shim_iov){iov, cnt, 0, 0};
     for (int i = 0; i < cnt; i++) {
-        if (iov[i].iov_len > (size_t)SSIZE_MAX - c->left) {
+        if (iov[i].iov_len > (size_t)SSIZE_MAX - left) {
             return -EINVAL;
         }
         /* The kernel would say EFAULT; we can only tell what no mapping can ever be. */
@@ -28,14 +29,13 @@ shim_iov_init(struct shim_iov *c, const struct iovec *iov, int cnt)
         if (iov[i].iov_len && (at < LOWEST || at > HIGHEST || iov[i].iov_len > HIGHEST - at)) {
             return -EFAULT;
         }
-        c->left += iov[i].iov_len;
+        c->left = left += iov[i].iov_len;
     }
     return 0;
 }
 
-/* Skips what is used up; the contiguous piece at the cursor. */
 size_t
-shim_iov_piece(struct shim_iov *c, uint8_t **p)
+shim_iov_piece_next(struct shim_iov *c, uint8_t **p)
 {
     while (c->cnt > 0 && c->off == c->iov->iov_len) {
         c->iov++;
@@ -47,7 +47,7 @@ shim_iov_piece(struct shim_iov *c, uint8_t **p)
 }
 
 void
-shim_iov_skip(struct shim_iov *c, size_t n)
+shim_iov_skip_many(struct shim_iov *c, size_t n)
 {
     c->left -= n;
     if (!c->iov) {
@@ -62,7 +62,7 @@ shim_iov_skip(struct shim_iov *c, size_t n)
     }
 }
 
-void
+__attribute__((hot)) void
 shim_iov_put(struct shim_iov *c, const uint8_t *src, size_t n)
 {
     while (c->iov && n > 0) {

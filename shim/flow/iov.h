@@ -20,10 +20,31 @@ struct shim_iov {
 
 /* -EINVAL when the lengths overflow ssize_t. */
 int shim_iov_init(struct shim_iov *c, const struct iovec *iov, int cnt);
-/* The contiguous piece at the cursor; 0 and NULL at the end. */
-size_t shim_iov_piece(struct shim_iov *c, uint8_t **p);
-void shim_iov_skip(struct shim_iov *c, size_t n);
+/* Skips what is used up: the contiguous piece at the cursor; 0 and NULL at the end. */
+size_t shim_iov_piece_next(struct shim_iov *c, uint8_t **p);
+void shim_iov_skip_many(struct shim_iov *c, size_t n);
 void shim_iov_put(struct shim_iov *c, const uint8_t *src, size_t n);
 void shim_iov_get(struct shim_iov *c, uint8_t *dst, size_t n);
+
+static inline size_t
+shim_iov_piece(struct shim_iov *c, uint8_t **p)
+{
+    if (c->cnt > 0 && c->off < c->iov->iov_len) {
+        *p = (uint8_t *)c->iov->iov_base + c->off;
+        return c->iov->iov_len - c->off;
+    }
+    return shim_iov_piece_next(c, p);
+}
+
+static inline void
+shim_iov_skip(struct shim_iov *c, size_t n)
+{
+    if (c->cnt > 0 && n <= c->iov->iov_len - c->off) {
+        c->left -= n;
+        c->off += n;
+        return;
+    }
+    shim_iov_skip_many(c, n);
+}
 
 #endif

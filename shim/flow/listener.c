@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * shim_listener: see listener.h.
+ *
+ * A server that forks for each connection has children that close its listeners, all of them, before they do
+ * anything else. That is no news for meshd as long as the process that made them holds them: it is noted on the
+ * statistics page, where meshd looks when that one leaves (shim_stat_let_go).
  */
 #include "shim/flow/listener.h"
 
@@ -16,24 +20,30 @@
 #include "shim/core/stat.h"
 #include "shim/flow/conn.h"
 #include "shim/flow/ident.h"
+#include "shim/flow/limit.h"
+#include "shim/flow/work.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
 
 #define LISTENERS 4096
+#define TAKEN     UINT64_MAX
 
 struct listener {
-    _Atomic uint64_t cookie; /* 0: free */
+    _Atomic uint64_t cookie; /* 0: free; TAKEN: being filled, stored when the rest is */
     int32_t pid;             /* that called listen(): a child of fork only inherited it */
     uint16_t port;
-    uint8_t mode; /* as meshd said at registration; the snapshot overrides */
+    _Atomic uint8_t fresh; /* the kernel's listen() is still to come */
+    _Atomic uint8_t mode; /* the last known: of the registration, then of the snapshot */
 };
 static struct listener table[LISTENERS];
+static _Atomic uint32_t used; /* entries beyond were never taken */
 
 bool
 shim_listener_is_own(uint64_t cookie)
 {
-    for (unsigned i = 0; cookie && i < LISTENERS; i++) {
-        if (atomic_load_explicit(&table[i].cookie, memory_order_relaxed) == cookie) {
+    uint32_t n = cookie ? atomic_load(&used) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (atomic_load_explicit(&table[i].cookie, memory_order_acquire) == cookie) {
             return table[i].pid == sys_getpid();
         }
     }
@@ -41,12 +51,15 @@ shim_listener_is_own(uint64_t cookie)
 }
 
 static struct listener *
-claim(uint64_t cookie)
+claim(void)
 {
     for (unsigned i = 0; i < LISTENERS; i++) {
         uint64_t zero = 0;
         if (atomic_load_explicit(&table[i].cookie, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong(&table[i].cookie, &zero, cookie)) {
+            atomic_compare_exchange_strong(&table[i].cookie, &zero, TAKEN)) {
+            uint32_t u = atomic_load(&used);
+            while (u <= i && !atomic_compare_exchange_weak(&used, &u, i + 1)) {
+            }
             return &table[i];
         }
     }
@@ -54,15 +67,45 @@ claim(uint64_t cookie)
 }
 
 enum mesh_mode
-shim_listener_mode(int fd)
+shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *limit)
 {
-    struct listener *l = &table[SHIM_FD_INDEX(shim_fd_word(fd)) % LISTENERS];
+    struct listener *l = &table[SHIM_FD_INDEX(word) % LISTENERS];
     struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_hit hit;
-    if (mesh_snap_listener(&snap, shim_link_netns(), atomic_load(&l->cookie), l->port, &hit)) {
+    limit->limits = 0;
+    if (mesh_snap_listener(&snap, shim_link_netns(fd), atomic_load(&l->cookie), l->port, &hit)) {
+        shim_limit_server(&hit.service, limit);
+        l->mode = hit.endpoint.mode; /* the last that is known, should the snapshot be lost */
         return (enum mesh_mode)hit.endpoint.mode;
     }
     return (enum mesh_mode)l->mode;
+}
+
+void
+shim_listener_closing(int fd, uint32_t word)
+{
+    const struct listener *l = &table[SHIM_FD_INDEX(word) % LISTENERS];
+    uint64_t cookie = atomic_load(&l->cookie);
+    if (cookie && shim_fdtab_other(word, fd) < 0 && !shim_stat_let_go(cookie, l->pid)) {
+        shim_link_leave(cookie);
+    }
+}
+
+/* Children of fork end without having closed what they inherited; it is their parent's to leave. When that
+ * one is dead, it is theirs. */
+void
+shim_listener_exit(void)
+{
+    int32_t me = sys_getpid();
+    for (unsigned i = 0; i < atomic_load(&used); i++) {
+        uint64_t cookie = atomic_load_explicit(&table[i].cookie, memory_order_relaxed);
+        if (cookie == 0 || cookie == TAKEN) {
+            continue;
+        }
+        if (table[i].pid == me || sys_call(SYS_kill, table[i].pid, 0, 0, 0) == -3 /* ESRCH */) {
+            shim_link_leave(cookie);
+        }
+    }
 }
 
 void
@@ -72,12 +115,16 @@ shim_listener_closed(int fd, uint32_t word)
     uint64_t cookie = atomic_load(&l->cookie);
     if (shim_fdtab_other(word, fd) < 0 && cookie) {
         atomic_store(&l->cookie, 0);
-        shim_link_unlisten(cookie);
+        if (shim_stat_let_go(cookie, l->pid)) {
+            shim_link_listen_forget(cookie);
+        } else {
+            shim_link_unlisten(cookie);
+        }
     }
 }
 
 static enum mesh_err
-register_fd(int fd, const struct mesh_addr *at, int family)
+register_fd(int fd, const struct mesh_addr *at, int family, bool inherited)
 {
     int v6only = 0;
     socklen_t len = sizeof(v6only);
@@ -89,18 +136,26 @@ register_fd(int fd, const struct mesh_addr *at, int family)
     if (!cookie || fd >= SHIM_FD_MAX) {
         return MESH_E_NO_FD;
     }
-    enum mesh_err e = shim_link_listen(fd, at, v6only != 0, cookie, &mode);
-    if (e != MESH_OK) {
-        return e;
-    }
-    struct listener *l = claim(cookie);
+    struct listener *l = claim();
     if (!l) {
         return MESH_E_NO_MEMORY;
     }
+    /* Known as our own before any client of ours can find it registered. */
     l->port = at->port;
     l->pid = sys_getpid();
     l->mode = mode;
+    atomic_store(&l->cookie, cookie);
+    shim_stat_holds(cookie);
+    unsigned how = (v6only ? SHIM_LISTEN_V6ONLY : 0) | (inherited ? SHIM_LISTEN_SHOW : 0);
+    enum mesh_err e = shim_link_listen(fd, at, how, cookie, &mode);
+    if (e != MESH_OK) {
+        atomic_store(&l->cookie, 0);
+        return e;
+    }
+    l->mode = mode;
+    l->fresh = !inherited;
     (void)shim_fdtab_set(fd, SHIM_FD_LISTENER, (uint32_t)(l - table));
+    (void)shim_conn_adopt_aliases(fd);
     return mode == MESH_MODE_OFF ? MESH_OK : shim_ident_ready();
 }
 
@@ -136,8 +191,18 @@ shim_conn_listen_failed(int fd)
     }
 }
 
-int
-shim_conn_listen(int fd)
+void
+shim_conn_listens(int fd)
+{
+    uint32_t word = shim_fd_word(fd);
+    struct listener *l = &table[SHIM_FD_INDEX(word) % LISTENERS];
+    if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_LISTENER && atomic_exchange(&l->fresh, 0)) {
+        shim_link_listens(atomic_load(&l->cookie));
+    }
+}
+
+static int
+listen_on(int fd, bool inherited)
 {
     struct mesh_addr at;
     int family = AF_UNSPEC;
@@ -146,7 +211,7 @@ shim_conn_listen(int fd)
     }
     enum mesh_err e = shim_link_ready();
     if (e == MESH_OK) {
-        e = register_fd(fd, &at, family);
+        e = register_fd(fd, &at, family, inherited);
     }
     if (e == MESH_OK || shim_env.fallback_pass) {
         return 0;
@@ -154,4 +219,44 @@ shim_conn_listen(int fd)
     shim_stat_err(e);
     shim_log_error("listen: %s (%s)", mesh_err_text(e), mesh_err_reason(e));
     return mesh_err_errno(e);
+}
+
+int
+shim_conn_listen(int fd)
+{
+    return listen_on(fd, false);
+}
+
+static bool
+is_listener(int fd)
+{
+    int listens = 0, proto = 0;
+    socklen_t len = sizeof(int);
+    return sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens &&
+           sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) == 0 && proto == IPPROTO_TCP;
+}
+
+void
+shim_conn_inherited(int fd)
+{
+    if (shim_fd_kind(fd) == SHIM_FD_NONE && is_listener(fd) &&
+        shim_fdtab_set(fd, SHIM_FD_INHERITED, 0)) {
+        shim_work_expect(1);
+    }
+}
+
+int
+shim_conn_listen_inherited(int fd)
+{
+    bool expected = shim_fd_kind(fd) == SHIM_FD_INHERITED;
+    if (!is_listener(fd)) {
+        (void)shim_fdtab_set(fd, SHIM_FD_OTHER, 0);
+        shim_work_expect(expected ? -1 : 0);
+        return 0;
+    }
+    int no = listen_on(fd, true);
+    if (no == 0 && shim_fd_kind(fd) != SHIM_FD_INHERITED) {
+        shim_work_expect(expected ? -1 : 0);
+    }
+    return no;
 }

@@ -13,8 +13,14 @@
 
 /* True if this very process made the listener with that cookie and holds it (0: never). */
 bool shim_listener_is_own(uint64_t cookie);
-/* The inbound mode that holds for fd now. */
-enum mesh_mode shim_listener_mode(int fd);
+/* The inbound mode that holds for fd now, and its service's limits. fd: any socket of its namespace. */
+struct shim_limit_of;
+enum mesh_mode shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *limit);
+/* A descriptor of the listener is about to be closed: if it is this process's last, no client is sent there
+ * any more once this returns, and those that the kernel would refuse find another endpoint. Bounded. */
+void shim_listener_closing(int fd, uint32_t word);
+/* The same for all that this process made, at its end. */
+void shim_listener_exit(void);
 /* A descriptor of the listener is gone; withdraws it when it was this process's last. */
 void shim_listener_closed(int fd, uint32_t word);
 

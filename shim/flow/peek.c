@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * shim_rx, the part that only looks: MSG_PEEK and FIONREAD. Both work on a copy of what the kernel
- * has queued and of the key; the one thing that they may change is to take an incomplete record's
- * bytes out of the kernel, so that the rest can come.
+ * shim_rx, the part that only looks: MSG_PEEK. It works on a copy of what the kernel has queued and
+ * of the key; the one thing that it may change is to take an incomplete record's bytes out of the
+ * kernel, so that the rest can come.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,8 +13,6 @@
 #include "shim/flow/rx.h"
 #include "shim/flow/rx_int.h"
 #include "shim/real.h"
-
-#define SHORT 64u /* alerts and KeyUpdates are not longer */
 
 /* Opens complete records of buf with a copy of the key, so that nothing changes. */
 static ssize_t
@@ -88,25 +86,23 @@ window_close(struct window *w)
 ssize_t
 shim_rx_peek(int fd, struct shim_slot *s, struct shim_iov *room)
 {
-    size_t total = 0, held = 0;
+    const struct shim_part plain = shim_rx_plain(s), head = shim_rx_head(s);
+    size_t total = plain.len < room->left ? plain.len : room->left, held = head.len;
     struct window win;
     if (!window_open(fd, &win)) {
         return -ENOBUFS;
     }
     uint8_t *buf = win.buf;
-    if (s->rx_state == SHIM_RX_PLAIN) {
-        size_t n = s->rx_len - s->rx_off;
-        total = n < room->left ? n : room->left;
-        shim_iov_put(room, shim_spill_at(s->rx_spill) + s->rx_off, total);
-    } else if (s->rx_state == SHIM_RX_PARTIAL) {
-        held = s->rx_len;
-        memcpy(buf, shim_spill_at(s->rx_spill), held);
+    if (total) {
+        shim_iov_put(room, plain.at, total);
+    } else if (held) {
+        memcpy(buf, head.at, held);
     }
     ssize_t r = -EAGAIN;
     if (room->left > 0 && shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF)) {
         r = shim_slot_has(s, SHIM_SF_RX_EOF) ? 0 : -mesh_err_errno((enum mesh_err)s->err);
     } else if (room->left > 0) {
-        size_t skip = s->rx_state == SHIM_RX_PLAIN ? 1 : 0;
+        size_t skip = shim_rx_last_byte(s);
         long n = sys_recv(fd, buf + held, win.size - held, MSG_PEEK | MSG_DONTWAIT);
         if (n > 0) {
             r = peek_records(s, buf + skip, held + (size_t)n - skip, room);
@@ -124,53 +120,4 @@ shim_rx_peek(int fd, struct shim_slot *s, struct shim_iov *room)
     window_close(&win);
     total += r > 0 ? (size_t)r : 0;
     return total ? (ssize_t)total : r;
-}
-
-/* Plaintext in the complete records of buf. Long records are data without padding, as every TLS
- * stack sends them; short ones are opened, for they may be control records. */
-static size_t
-count_records(struct shim_slot *s, uint8_t *buf, size_t n)
-{
-    struct shim_key key = *shim_rx_key(s);
-    size_t pos = 0, total = 0;
-    while (n - pos >= SHIM_REC_HEAD) {
-        size_t len = shim_rx_record_len(buf + pos), plain = len - SHIM_REC_OVERHEAD;
-        uint8_t type = SHIM_REC_DATA, *p = buf + pos + SHIM_REC_HEAD;
-        if (len == 0 || len > n - pos) {
-            break;
-        }
-        if (len > SHORT) {
-            key.seq++;
-        } else if (atomic_load(&shim_tls)->open(&key, buf + pos, len, p, &plain, &type)) {
-            break;
-        }
-        if (type != SHIM_REC_DATA) {
-            break;
-        }
-        total += plain;
-        pos += len;
-    }
-    explicit_bzero(&key, sizeof(key));
-    return total;
-}
-
-ssize_t
-shim_rx_available(int fd, struct shim_slot *s)
-{
-    size_t total = s->rx_state == SHIM_RX_PLAIN ? s->rx_len - s->rx_off : 0;
-    size_t skip = s->rx_state == SHIM_RX_PLAIN ? 1 : 0, held = 0;
-    struct window win;
-    if (shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF) || !window_open(fd, &win)) {
-        return (ssize_t)total;
-    }
-    if (s->rx_state == SHIM_RX_PARTIAL) {
-        held = s->rx_len;
-        memcpy(win.buf, shim_spill_at(s->rx_spill), held);
-    }
-    long n = sys_recv(fd, win.buf + held, win.size - held, MSG_PEEK | MSG_DONTWAIT);
-    if (n > (long)skip) {
-        total += count_records(s, win.buf + skip, held + (size_t)n - skip);
-    }
-    window_close(&win);
-    return (ssize_t)total;
 }

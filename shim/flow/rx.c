@@ -13,10 +13,14 @@
 #include <errno.h>
 #include <string.h>
 
+#include "shim/core/live.h"
 #include "shim/core/log.h"
 #include "shim/core/stat.h"
+#include "shim/filter.h"
+#include "shim/flow/audit.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/rx_int.h"
+#include "shim/flow/shape.h"
 #include "shim/real.h"
 
 #define DIRECT 4096u /* longer than alerts, KeyUpdates, and tickets with a certificate inside */
@@ -29,8 +33,8 @@ shim_rx_key(struct shim_slot *s)
 
 /* The connection cannot go on. The kernel's socket is shut down, so that it is readable and
  * whoever polls learns of it. */
-static ssize_t
-die(int fd, struct shim_slot *s, enum mesh_err e)
+ssize_t
+shim_rx_die(int fd, struct shim_slot *s, enum mesh_err e)
 {
     atomic_store(&s->err, e);
     atomic_fetch_or(&s->flags, SHIM_SF_RX_DEAD);
@@ -54,9 +58,10 @@ static enum mesh_err
 on_handshake(struct shim_slot *s, const uint8_t *p, size_t n)
 {
     while (n > 0) {
-        if (s->rx_msg > 0) {
-            size_t skip = s->rx_msg < n ? s->rx_msg : n;
-            s->rx_msg -= (uint32_t)skip;
+        uint32_t left = SHIM_ONCE(s->rx_msg);
+        if (left > 0) {
+            size_t skip = left < n ? left : n;
+            s->rx_msg = left - (uint32_t)skip;
             p += skip;
             n -= skip;
             continue;
@@ -85,8 +90,8 @@ on_handshake(struct shim_slot *s, const uint8_t *p, size_t n)
     return MESH_OK;
 }
 
-static enum mesh_err
-on_control(struct shim_slot *s, uint8_t type, const uint8_t *p, size_t n)
+enum mesh_err
+shim_rx_control(struct shim_slot *s, uint8_t type, const uint8_t *p, size_t n)
 {
     if (type == SHIM_REC_HANDSHAKE) {
         return on_handshake(s, p, n);
@@ -105,7 +110,7 @@ on_control(struct shim_slot *s, uint8_t type, const uint8_t *p, size_t n)
 static void
 spill_drop(struct shim_slot *s)
 {
-    shim_spill_put(s->rx_spill);
+    shim_spill_put(s, SHIM_ONCE(s->rx_spill));
     s->rx_spill = 0;
     s->rx_state = SHIM_RX_NONE;
     s->rx_len = s->rx_off = 0;
@@ -115,17 +120,18 @@ spill_drop(struct shim_slot *s)
 static enum mesh_err
 spill_keep(struct shim_slot *s, const uint8_t *p, size_t n)
 {
+    uint32_t spill = SHIM_ONCE(s->rx_spill);
     if (n == 0) {
-        if (s->rx_spill) {
+        if (spill) {
             spill_drop(s);
         }
         return MESH_OK;
     }
-    if (!s->rx_spill) {
-        s->rx_spill = shim_spill_get();
+    if (!spill) {
+        s->rx_spill = spill = shim_spill_get(s);
         shim_stat_add(MESH_STAT_RX_SPILLS, 1);
     }
-    uint8_t *to = shim_spill_at(s->rx_spill);
+    uint8_t *to = shim_spill_at(s, spill);
     if (!to || n > SHIM_SPILL_SIZE) {
         return MESH_E_SPILL;
     }
@@ -135,65 +141,110 @@ spill_keep(struct shim_slot *s, const uint8_t *p, size_t n)
     return MESH_OK;
 }
 
-static ssize_t
-on_fin(int fd, struct shim_slot *s)
+ssize_t
+shim_rx_fin(int fd, struct shim_slot *s, bool torn)
 {
     if (shim_slot_has(s, SHIM_SF_RX_EOF | SHIM_SF_RX_SHUT)) {
         return 0;
     }
-    if (s->rx_state == SHIM_RX_PARTIAL) {
-        return die(fd, s, MESH_E_TRUNCATED);
-    }
-    if (shim_slot_has(s, SHIM_SF_STRICT_CLOSE)) {
-        return die(fd, s, MESH_E_TRUNCATED);
+    if (torn || shim_slot_has(s, SHIM_SF_STRICT_CLOSE)) {
+        return shim_rx_die(fd, s, MESH_E_TRUNCATED);
     }
     atomic_fetch_or(&s->flags, SHIM_SF_RX_EOF);
     shim_stat_add(MESH_STAT_EOF_UNCLEAN, 1);
     return 0;
 }
 
+/* Takes bytes out of the kernel. Between the flag and the kernel's shutdown() the connection is shut, too: a
+ * sender that the same call woke may ask then. */
+__attribute__((hot)) static long
+receive(int fd, struct shim_slot *s, uint8_t *buf, size_t n)
+{
+    long r = sys_recv(fd, buf, n, MSG_DONTWAIT);
+    if (r == -EAGAIN && shim_slot_has(s, SHIM_SF_RX_SHUT)) {
+        return 0;
+    }
+    s->rx_raw += r > 0 ? (uint64_t)r : 0;
+    return r;
+}
+
 /* Serves from a decrypted record; the kernel's last byte goes with the last plaintext. */
 static size_t
 serve_plain(int fd, struct shim_slot *s, struct shim_iov *room)
 {
-    size_t n = s->rx_len - s->rx_off;
-    n = n < room->left ? n : room->left;
-    shim_iov_put(room, shim_spill_at(s->rx_spill) + s->rx_off, n);
-    s->rx_off += (uint32_t)n;
-    if (s->rx_off == s->rx_len) {
+    struct shim_part p = shim_rx_plain(s);
+    size_t n = p.len < room->left ? p.len : room->left;
+    if (n) {
+        shim_iov_put(room, p.at, n);
+        s->rx_off += (uint32_t)n;
+    }
+    if (n == p.len) {
         uint8_t last;
-        (void)sys_recv(fd, &last, 1, MSG_DONTWAIT);
+        shim_audit_rx_begin(s);
+        if (!shim_slot_has(s, SHIM_SF_RX_WHOLE)) {
+            (void)receive(fd, s, &last, 1);
+        }
+        shim_slot_whole(s, false);
         spill_drop(s);
+        shim_audit_rx_end(s);
     }
     return n;
 }
 
-/* The spill holds all of a record but its last byte. MESH_OK: now SHIM_RX_PLAIN, or a control
+/* FIONREAD counts long records as data without padding. If one was not, it counts afresh. */
+static void
+check_count(struct shim_slot *s, size_t len, uint8_t type, size_t plain)
+{
+    if (type != SHIM_REC_DATA || plain + SHIM_REC_OVERHEAD != len) {
+        s->ahead_raw = 0;
+    }
+}
+
+/* The last byte, which stays where it is; under a filter that forbids to look it is taken, and poll
+ * and select know (ready/wait.c). */
+static bool
+peek_last(int fd, struct shim_slot *s, uint8_t *to, bool *taken)
+{
+    long r = sys_recv(fd, to, 1, MSG_PEEK | MSG_DONTWAIT);
+    *taken = r == -EPERM && shim_filter_any();
+    r = *taken ? receive(fd, s, to, 1) : r;
+    return r == 1;
+}
+
+/* The spill holds all of a record but its last byte, `held`. MESH_OK: now SHIM_RX_PLAIN, or a control
  * record was handled; *again false when the last byte is not there yet. */
 static enum mesh_err
-open_big(int fd, struct shim_slot *s, bool *again)
+open_big(int fd, struct shim_slot *s, size_t held, bool *again)
 {
-    uint8_t *rec = shim_spill_at(s->rx_spill), type = 0;
+    uint8_t *rec = shim_spill_at(s, SHIM_ONCE(s->rx_spill)), type = 0;
     size_t len = 0;
+    bool taken;
     *again = false;
-    if (sys_recv(fd, rec + s->rx_len, 1, MSG_PEEK | MSG_DONTWAIT) != 1) {
+    if (!rec) {
+        return MESH_E_SPILL;
+    }
+    if (!peek_last(fd, s, rec + held, &taken)) {
         return MESH_OK;
     }
-    enum mesh_err e = atomic_load(&shim_tls)->open(shim_rx_key(s), rec, s->rx_len + 1, rec, &len, &type);
+    enum mesh_err e = atomic_load(&shim_tls)->open(shim_rx_key(s), rec, held + 1, rec, &len, &type);
     if (e != MESH_OK) {
         return e;
     }
     *again = true;
     shim_stat_add(MESH_STAT_RX_RECORDS, 1);
+    check_count(s, held + 1, type, len);
     if (type == SHIM_REC_DATA && len > 0) {
         s->rx_state = SHIM_RX_PLAIN;
         s->rx_off = 0;
         s->rx_len = (uint32_t)len;
+        shim_slot_whole(s, taken);
         return MESH_OK;
     }
     uint8_t last;
-    (void)sys_recv(fd, &last, 1, MSG_DONTWAIT);
-    e = type == SHIM_REC_DATA ? MESH_OK : on_control(s, type, rec, len);
+    if (!taken) {
+        (void)receive(fd, s, &last, 1);
+    }
+    e = type == SHIM_REC_DATA ? MESH_OK : shim_rx_control(s, type, rec, len);
     spill_drop(s);
     return e;
 }
@@ -224,8 +275,9 @@ open_records(struct shim_slot *s, uint8_t *buf, size_t n, struct shim_iov *room,
         }
         pos += len;
         shim_stat_add(MESH_STAT_RX_RECORDS, 1);
+        check_count(s, len, type, plain);
         if (type != SHIM_REC_DATA) {
-            e = on_control(s, type, to, plain);
+            e = shim_rx_control(s, type, to, plain);
             if (e != MESH_OK) {
                 return e;
             }
@@ -241,11 +293,18 @@ open_records(struct shim_slot *s, uint8_t *buf, size_t n, struct shim_iov *room,
     return MESH_OK;
 }
 
-/* How many bytes may be asked for now; *big when the held record is longer than the room. */
-static size_t
-ask(const struct shim_slot *s, size_t room, const uint8_t *held, bool *big)
+/* p[0, n) is the head of a record and not all of it. */
+static bool
+is_head(const uint8_t *p, size_t n)
 {
-    size_t h = s->rx_state == SHIM_RX_PARTIAL ? s->rx_len : 0;
+    return n < SHIM_REC_HEAD || n < shim_rx_record_len(p);
+}
+
+/* How many bytes may be asked for now, with the head of a record held, h bytes; *big when that record is
+ * longer than the room. */
+static size_t
+ask(size_t room, const uint8_t *held, size_t h, bool *big)
+{
     size_t most = room < 4 * SHIM_REC_PLAIN_MAX ? room + SHIM_REC_OVERHEAD
                                                 : 4 * (SHIM_REC_PLAIN_MAX + SHIM_REC_OVERHEAD);
     *big = false;
@@ -259,51 +318,68 @@ ask(const struct shim_slot *s, size_t room, const uint8_t *held, bool *big)
     return most > h ? most - h : 0;
 }
 
-ssize_t
-shim_rx_round(int fd, struct shim_slot *s, struct shim_iov *room, uint8_t *buf, bool *more)
+__attribute__((hot)) static ssize_t
+round_once(int fd, struct shim_slot *s, struct shim_iov *room, uint8_t *buf, bool *more)
 {
-    size_t held = s->rx_state == SHIM_RX_PARTIAL ? s->rx_len : 0, got = 0, used = 0;
+    const struct shim_part held = shim_rx_head(s);
+    size_t got = 0, used = 0;
     bool big = false, again = false;
     *more = false;
-    if (held) {
-        memcpy(buf, shim_spill_at(s->rx_spill), held);
+    if (held.len) {
+        memcpy(buf, held.at, held.len);
     }
-    size_t want = ask(s, room->left, buf, &big);
-    long r = want ? sys_recv(fd, buf + held, want, MSG_DONTWAIT) : 0;
+    if (!is_head(buf, held.len)) {
+        return shim_rx_die(fd, s, MESH_E_BAD_RECORD);
+    }
+    size_t want = ask(room->left, buf, held.len, &big);
+    long r = want ? receive(fd, s, buf + held.len, want) : 0;
     if (r < 0 || (r == 0 && want)) {
-        return r < 0 ? r : on_fin(fd, s);
+        shim_stat_conn_broke(s, r);
+        return r < 0 ? r : shim_rx_fin(fd, s, held.len > 0);
     }
-    size_t n = held + (size_t)r;
+    size_t n = held.len + (size_t)r;
     enum mesh_err e = open_records(s, buf, n, room, &used, &got);
+    size_t rest = n - used;
     if (e == MESH_OK) {
-        e = spill_keep(s, buf + used, n - used);
+        e = spill_keep(s, buf + used, rest);
     }
-    if (e == MESH_OK && s->rx_state == SHIM_RX_PARTIAL && s->rx_len >= SHIM_REC_HEAD) {
-        size_t len = shim_rx_record_len(shim_spill_at(s->rx_spill));
+    if (e == MESH_OK && rest >= SHIM_REC_HEAD) {
+        size_t len = shim_rx_record_len(buf + used);
         if (len == 0) {
             e = MESH_E_BAD_RECORD;
-        } else if (s->rx_len + 1 == len && len - SHIM_REC_OVERHEAD > room->left) {
-            e = open_big(fd, s, &again);
+        } else if (rest + 1 == len && len - SHIM_REC_OVERHEAD > room->left) {
+            e = open_big(fd, s, rest, &again);
         } else if (len - SHIM_REC_OVERHEAD > room->left && !big) {
             again = true; /* now known to be big: fetch the rest of it */
         }
     }
     if (e != MESH_OK) {
-        ssize_t bad = die(fd, s, e);
+        ssize_t bad = shim_rx_die(fd, s, e);
         return got ? (ssize_t)got : bad;
     }
     *more = again || ((size_t)r == want && room->left > 0);
     return got ? (ssize_t)got : (shim_slot_has(s, SHIM_SF_RX_EOF) ? 0 : -EAGAIN);
 }
 
+ssize_t
+shim_rx_round(int fd, struct shim_slot *s, struct shim_iov *room, uint8_t *buf, bool *more)
+{
+    shim_audit_rx_begin(s);
+    ssize_t r = round_once(fd, s, room, buf, more);
+    shim_audit_rx_end(s);
+    return r;
+}
+
 /* With a partial record held, the socket is to be readable when the rest is there, not before:
  * SO_RCVLOWAT says so to poll, select and epoll [DESIGN D2]. The kernel cuts it at half the buffer. */
 void
-shim_rx_set_lowat(int fd, struct shim_slot *s)
+shim_rx_lowat(int fd, struct shim_slot *s)
 {
+    const struct shim_part held = shim_rx_head(s);
     uint32_t want = 1;
-    if (s->rx_state == SHIM_RX_PARTIAL && s->rx_len >= SHIM_REC_HEAD) {
-        want = (uint32_t)shim_rx_record_len(shim_spill_at(s->rx_spill)) - s->rx_len;
+    if (held.len >= SHIM_REC_HEAD) {
+        size_t len = shim_rx_record_len(held.at);
+        want = len > held.len ? (uint32_t)(len - held.len) : 1;
     }
     if (want != s->rx_lowat && (want > 1 || s->rx_lowat > 1)) {
         int val = (int)want;
@@ -312,8 +388,8 @@ shim_rx_set_lowat(int fd, struct shim_slot *s)
     }
 }
 
-static void
-count_rx(struct shim_slot *s, size_t n)
+__attribute__((hot)) void
+shim_rx_count(struct shim_slot *s, size_t n)
 {
     struct mesh_page_conn *c = shim_stat_conn(s);
     shim_stat_add(MESH_STAT_RX_BYTES, n);
@@ -322,36 +398,91 @@ count_rx(struct shim_slot *s, size_t n)
     }
 }
 
-ssize_t
+void
+shim_rx_reset(struct shim_slot *s)
+{
+    uint32_t id = atomic_load_explicit(&s->endpoint, memory_order_relaxed);
+    if (id && SHIM_ONCE(s->rx_plain) == 0 && shim_slot_phase(s) == SHIM_PHASE_OPEN &&
+        !(atomic_fetch_or(&s->flags, SHIM_SF_SPURNED) & SHIM_SF_SPURNED)) {
+        shim_live_failed(id - 1);
+    }
+}
+
+/* The first bytes of the endpoint that was chosen. */
+__attribute__((cold)) static void
+note_answer(const struct shim_slot *s)
+{
+    uint32_t id = atomic_load_explicit(&s->endpoint, memory_order_relaxed);
+    if (id) {
+        shim_live_answered(id - 1);
+    }
+}
+
+/* Handles control records, and moves what is here of a record into the spill. */
+static void
+pull(int fd, struct shim_slot *s, uint8_t *buf)
+{
+    static const struct iovec none = {NULL, 0};
+    struct shim_iov nowhere = {&none, 1, 0, 0};
+    bool more = true;
+    for (int i = 0; i < 8 && more && s->rx_state != SHIM_RX_PLAIN; i++) {
+        if (shim_slot_has(s, SHIM_SF_RX_EOF | SHIM_SF_RX_DEAD)) {
+            break;
+        }
+        (void)shim_rx_round(fd, s, &nowhere, buf, &more);
+    }
+}
+
+/* The program has read exactly what FIONREAD told it, and may wait for an edge without another look. The record
+ * that has begun must not lie in the kernel then: it can keep the window shut, and no edge comes. */
+static bool
+counts_on_end(const struct shim_slot *s, const struct shim_iov *room)
+{
+    return room->left == 0 && SHIM_ONCE(s->ahead_len) && SHIM_ONCE(s->rx_raw) == SHIM_ONCE(s->ahead_raw);
+}
+
+__attribute__((hot)) ssize_t
 shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room)
 {
     size_t total = 0;
     ssize_t r = -EAGAIN;
     bool more = true;
     uint8_t *buf = NULL;
-    while (more && room->left > 0) {
+    while (more && room->left > 0 && !(total && shim_filter_any() && shim_filter_blind())) {
+        if (shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF | SHIM_SF_SHAPED)) {
+            if (shim_slot_has(s, SHIM_SF_SHAPED) && !s->shaping) {
+                return shim_shape_read(fd, s, room); /* here at once, or never */
+            }
+            if (s->rx_state != SHIM_RX_PLAIN && shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF)) {
+                r = shim_slot_has(s, SHIM_SF_RX_EOF) ? 0
+                                                     : -mesh_err_errno((enum mesh_err)s->err);
+                break;
+            }
+        }
         if (s->rx_state == SHIM_RX_PLAIN) {
             total += serve_plain(fd, s, room);
             continue;
         }
-        if (shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF)) {
-            r = shim_slot_has(s, SHIM_SF_RX_EOF) ? 0
-                                                 : -mesh_err_errno((enum mesh_err)s->err);
-            break;
-        }
-        if (s->rx_errno) {
-            r = total ? -EAGAIN : -s->rx_errno;
-            s->rx_errno = total ? s->rx_errno : 0;
+        int no = shim_rx_errno(s, total > 0);
+        if (no) {
+            r = total ? -EAGAIN : -no;
             break;
         }
         if (!buf && !(buf = shim_scratch_get())) {
-            r = -ENOBUFS;
+            shim_stat_err(MESH_E_NO_MEMORY);
+            r = -mesh_err_errno(MESH_E_NO_MEMORY);
             break;
         }
         r = shim_rx_round(fd, s, room, buf, &more);
         total += r > 0 ? (size_t)r : 0;
     }
+    if (!buf && counts_on_end(s, room)) {
+        buf = shim_scratch_get();
+    }
     if (buf) {
+        if (counts_on_end(s, room)) {
+            pull(fd, s, buf);
+        }
         shim_scratch_put(buf);
         shim_rx_set_lowat(fd, s);
     }
@@ -359,8 +490,15 @@ shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room)
         if (r < 0 && r != -EAGAIN) {
             s->rx_errno = (int32_t)-r; /* the kernel tells it once only */
         }
-        count_rx(s, total);
+        if (s->rx_plain == 0) {
+            note_answer(s);
+        }
+        s->rx_plain += total;
+        shim_rx_count(s, total);
         return (ssize_t)total;
+    }
+    if (r == -ECONNRESET) {
+        shim_rx_reset(s);
     }
     return r;
 }
@@ -368,17 +506,20 @@ shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room)
 void
 shim_rx_drain_control(int fd, struct shim_slot *s)
 {
-    static const struct iovec none = {NULL, 0};
-    struct shim_iov nowhere = {&none, 1, 0, 0};
     uint8_t *buf = s->rx_state == SHIM_RX_NONE ? shim_scratch_get() : NULL;
     if (buf) {
-        bool more = true;
-        for (int i = 0; i < 8 && more && s->rx_state != SHIM_RX_PLAIN; i++) {
-            if (shim_slot_has(s, SHIM_SF_RX_EOF | SHIM_SF_RX_DEAD)) {
-                break;
-            }
-            (void)shim_rx_round(fd, s, &nowhere, buf, &more);
-        }
+        pull(fd, s, buf);
         shim_scratch_put(buf);
+    }
+}
+
+void
+shim_rx_pull(int fd, struct shim_slot *s)
+{
+    uint8_t *buf = s->rx_state != SHIM_RX_PLAIN ? shim_scratch_get() : NULL;
+    if (buf) {
+        pull(fd, s, buf);
+        shim_scratch_put(buf);
+        shim_rx_set_lowat(fd, s);
     }
 }

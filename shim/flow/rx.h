@@ -21,6 +21,11 @@ ssize_t shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room);
 ssize_t shim_rx_peek(int fd, struct shim_slot *s, struct shim_iov *room);
 /* Plaintext bytes of complete records that wait, for FIONREAD. */
 ssize_t shim_rx_available(int fd, struct shim_slot *s);
+/* n bytes of plaintext went to the program. */
+void shim_rx_count(struct shim_slot *s, size_t n);
+/* The kernel says, anywhere, that the peer has reset the connection: of an endpoint that was chosen and has sent
+ * nothing yet, that is a failure. Any thread, without the lock. */
+void shim_rx_reset(struct shim_slot *s);
 /* Before close: consumes control records that would turn the FIN into a reset. */
 void shim_rx_drain_control(int fd, struct shim_slot *s);
 

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "shim/core/stat.h"
+#include "shim/flow/audit.h"
 #include "shim/flow/ident.h"
+#include "shim/flow/sockopt.h"
 #include "shim/real.h"
 
 #define BATCH 4u
@@ -19,12 +21,25 @@ key_of(struct shim_slot *s)
     return (struct shim_key *)(void *)s->tx_key;
 }
 
-int
-shim_tx_flush(int fd, struct shim_slot *s)
+/* A record torn apart cannot be mended: the peer must not take it for the end. */
+__attribute__((cold)) static int
+no_tail(struct shim_slot *s)
 {
-    while (s->tx_spill) {
-        size_t n = s->tx_len - s->tx_off;
-        long r = sys_send(fd, shim_spill_at(s->tx_spill) + s->tx_off, n, MSG_DONTWAIT);
+    atomic_fetch_or(&s->flags, SHIM_SF_TX_DEAD);
+    shim_stat_err(MESH_E_SPILL);
+    return -mesh_err_errno(MESH_E_SPILL);
+}
+
+__attribute__((cold)) static int
+flush(int fd, struct shim_slot *s)
+{
+    for (uint32_t spill; (spill = atomic_load(&s->tx_spill)) != 0;) {
+        const struct shim_part tail = shim_spill_part(s, spill, SHIM_ONCE(s->tx_off), SHIM_ONCE(s->tx_len));
+        if (!tail.at) {
+            s->tx_spill = 0;
+            return no_tail(s);
+        }
+        long r = sys_send(fd, tail.at, tail.len, MSG_DONTWAIT);
         if (r < 0) {
             if (r == -EINTR) {
                 continue;
@@ -32,31 +47,49 @@ shim_tx_flush(int fd, struct shim_slot *s)
             return (int)r;
         }
         s->tx_off += (uint32_t)r;
-        if ((size_t)r == n) {
-            shim_spill_put(s->tx_spill);
+        s->tx_raw += (uint64_t)r;
+        if ((size_t)r == tail.len) {
             s->tx_spill = 0;
+            shim_spill_put(s, spill);
         }
     }
     return 0;
 }
 
+__attribute__((hot)) int
+shim_tx_flush(int fd, struct shim_slot *s)
+{
+    return s->tx_spill ? flush(fd, s) : 0;
+}
+
 /* Keeps the unsent part of one record. */
-static int
+__attribute__((cold)) static int
 keep_tail(struct shim_slot *s, const uint8_t *p, size_t n)
 {
-    s->tx_spill = shim_spill_get();
-    uint8_t *to = shim_spill_at(s->tx_spill);
+    uint32_t spill = shim_spill_get(s);
+    uint8_t *to = shim_spill_at(s, spill);
+    s->tx_spill = spill;
     if (!to) {
-        /* A record torn apart cannot be mended: the peer must not take it for the end. */
-        atomic_fetch_or(&s->flags, SHIM_SF_TX_DEAD);
-        shim_stat_err(MESH_E_SPILL);
-        return -mesh_err_errno(MESH_E_SPILL);
+        return no_tail(s);
     }
     memcpy(to, p, n);
     s->tx_off = 0;
     s->tx_len = (uint32_t)n;
+    s->tx_spill_raw = s->tx_raw;
     shim_stat_add(MESH_STAT_TX_SPILLS, 1);
     return 0;
+}
+
+/* Sealing failed: at the key's limit, of which we were warned long before, or for want of memory.
+ * What it sealed, if anything, never left the process, so its number may be used again. */
+__attribute__((cold)) static int
+seal_failed(struct shim_key *key, uint64_t seq)
+{
+    enum mesh_err e = atomic_load(&shim_tls)->key_update_due(key) ? MESH_E_KEY_LIMIT
+                                                                  : MESH_E_NO_MEMORY;
+    key->seq = seq;
+    shim_stat_err(e);
+    return -mesh_err_errno(e);
 }
 
 /* One record of a kind other than data, sent whole or with a tail; -EAGAIN: taken back. */
@@ -66,20 +99,29 @@ put_control(int fd, struct shim_slot *s, uint8_t type, const uint8_t *body, size
     uint8_t rec[64];
     struct shim_key *key = key_of(s);
     uint64_t seq = key->seq;
+    shim_audit_tx_begin(s, seq, type == SHIM_REC_HANDSHAKE);
     size_t len = atomic_load(&shim_tls)->seal(key, type, body, n, rec);
     if (len == 0) {
-        return -mesh_err_errno(MESH_E_KEY_LIMIT);
+        return seal_failed(key, seq);
     }
+    shim_audit_tx_plan(s, len);
     long r = sys_send(fd, rec, len, MSG_DONTWAIT | more);
     if (r < 0) {
+        shim_stat_conn_broke(s, r);
         key->seq = seq;
+        shim_audit_tx_end(s);
         return (int)r;
     }
-    return (size_t)r < len ? keep_tail(s, rec + r, len - (size_t)r) : 0;
+    s->tx_raw += (uint64_t)r;
+    int e = (size_t)r < len ? keep_tail(s, rec + r, len - (size_t)r) : 0;
+    if (type != SHIM_REC_HANDSHAKE) {
+        shim_audit_tx_end(s);
+    }
+    return e;
 }
 
 /* KeyUpdate goes out under the old key; everything after it under the new one. */
-static int
+__attribute__((cold)) static int
 send_key_update(int fd, struct shim_slot *s)
 {
     static const uint8_t msg[5] = {24, 0, 0, 1, 0};
@@ -87,12 +129,14 @@ send_key_update(int fd, struct shim_slot *s)
     if (r == 0) {
         atomic_fetch_and(&s->flags, ~(uint32_t)SHIM_SF_KU_DUE);
         shim_stat_add(MESH_STAT_KEY_UPDATES, 1);
-        r = atomic_load(&shim_tls)->key_update(key_of(s)) == MESH_OK ? shim_tx_flush(fd, s) : -EIO;
+        r = atomic_load(&shim_tls)->key_update(key_of(s)) == MESH_OK ? 0 : -EIO;
+        shim_audit_tx_end(s);
+        r = r == 0 ? shim_tx_flush(fd, s) : r;
     }
     return r;
 }
 
-/* Seals up to BATCH records of data into buf. */
+/* Seals up to BATCH records of data into buf; fewer, or none, when sealing fails. */
 static size_t
 seal_batch(struct shim_slot *s, struct shim_iov *data, uint8_t *buf, size_t plain[], size_t rec[],
            unsigned *count)
@@ -101,6 +145,8 @@ seal_batch(struct shim_slot *s, struct shim_iov *data, uint8_t *buf, size_t plai
     size_t len = 0;
     *count = 0;
     while (data->left > 0 && *count < BATCH) {
+        const struct shim_iov before = *data;
+        uint64_t seq = key_of(s)->seq;
         uint8_t *p, *out = buf + len;
         size_t n = data->left < SHIM_REC_PLAIN_MAX ? data->left : SHIM_REC_PLAIN_MAX;
         size_t r;
@@ -112,7 +158,9 @@ seal_batch(struct shim_slot *s, struct shim_iov *data, uint8_t *buf, size_t plai
             r = tls->seal(key_of(s), SHIM_REC_DATA, out + SHIM_REC_HEAD, n, out);
         }
         if (r == 0) {
-            return 0;
+            *data = before;
+            key_of(s)->seq = seq;
+            break;
         }
         plain[*count] = n;
         rec[(*count)++] = r;
@@ -121,7 +169,7 @@ seal_batch(struct shim_slot *s, struct shim_iov *data, uint8_t *buf, size_t plai
     return len;
 }
 
-static void
+__attribute__((hot)) static void
 count_tx(struct shim_slot *s, size_t n, unsigned records)
 {
     struct mesh_page_conn *c = shim_stat_conn(s);
@@ -141,12 +189,14 @@ put_batch(int fd, struct shim_slot *s, struct shim_iov *data, int more, uint8_t 
     struct shim_key *key = key_of(s);
     struct shim_iov start = *data;
     uint64_t seq = key->seq;
+    shim_audit_tx_begin(s, seq, false);
     size_t len = seal_batch(s, data, buf, plain, rec, &count);
     if (len == 0) {
-        shim_stat_err(MESH_E_KEY_LIMIT);
-        return -mesh_err_errno(MESH_E_KEY_LIMIT);
+        return seal_failed(key, seq);
     }
+    shim_audit_tx_plan(s, len);
     long r = sys_send(fd, buf, len, MSG_DONTWAIT | more);
+    s->tx_raw += r > 0 ? (uint64_t)r : 0;
     for (i = 0; r > 0 && i < count && at < (size_t)r; i++) {
         at += rec[i];
         done += plain[i];
@@ -156,24 +206,31 @@ put_batch(int fd, struct shim_slot *s, struct shim_iov *data, int more, uint8_t 
         *data = start;
         shim_iov_skip(data, done);
     }
+    int e = r > 0 && at > (size_t)r ? keep_tail(s, buf + r, at - (size_t)r) : 0;
+    shim_audit_tx_end(s);
     if (r < 0) {
         return r;
     }
     count_tx(s, done, i);
-    if (at > (size_t)r) {
-        int e = keep_tail(s, buf + r, at - (size_t)r);
-        return e ? e : (ssize_t)done;
-    }
-    return (ssize_t)done;
+    return e ? e : (ssize_t)done;
 }
 
-ssize_t
+void
+shim_tx_count(struct shim_slot *s, size_t n)
+{
+    count_tx(s, n, (unsigned)((n + SHIM_REC_PLAIN_MAX - 1) / SHIM_REC_PLAIN_MAX));
+}
+
+__attribute__((hot)) ssize_t
 shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more)
 {
     size_t total = 0;
     ssize_t r = shim_tx_flush(fd, s);
-    if (r == 0 && shim_slot_has(s, SHIM_SF_TX_DEAD)) {
-        r = -ECONNRESET;
+    if (r == 0 && shim_slot_has(s, SHIM_SF_TX_DEAD | SHIM_SF_PACED)) {
+        r = shim_slot_has(s, SHIM_SF_TX_DEAD) ? -ECONNRESET : 0;
+        if (s->share) {
+            shim_sockopt_share(fd, s);
+        }
     }
     if (r == 0 && (shim_slot_has(s, SHIM_SF_KU_DUE) ||
                    atomic_load(&shim_tls)->key_update_due(key_of(s)))) {
@@ -181,7 +238,8 @@ shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more)
     }
     uint8_t *buf = r == 0 ? shim_scratch_get() : NULL;
     if (r == 0 && !buf) {
-        r = -ENOBUFS;
+        shim_stat_err(MESH_E_NO_MEMORY);
+        r = -mesh_err_errno(MESH_E_NO_MEMORY);
     }
     while (r >= 0 && data->left > 0 && !s->tx_spill) {
         r = put_batch(fd, s, data, more, buf);

@@ -21,4 +21,7 @@ int shim_tx_flush(int fd, struct shim_slot *s);
  * after (close, shutdown), which is what pushes it out. */
 int shim_tx_close_notify(int fd, struct shim_slot *s);
 
+/* n bytes that the kernel sealed. */
+void shim_tx_count(struct shim_slot *s, size_t n);
+
 #endif

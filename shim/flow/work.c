@@ -8,37 +8,116 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "shim/core/log.h"
-#include "shim/core/stat.h"
+#include "shim/core/fdtab.h"
+#include "shim/flow/age.h"
 #include "shim/flow/conn.h"
 #include "shim/flow/hs.h"
 #include "shim/flow/ident.h"
-#include "shim/link/link.h"
+#include "shim/flow/shape.h"
 #include "shim/real.h"
 
 _Atomic int shim_work_count;
 _Atomic unsigned shim_work_changes;
 void (*shim_work_on_change)(int fd);
-static struct shim_lock lock;
-static struct shim_work *head, *spare;
+static struct shim_private lock;
+static struct shim_work *head;
+static _Atomic int expected; /* listeners of kind INHERITED */
+static struct shim_work *by_cookie[SHIM_SLOTS]; /* chains; untouched pages cost nothing */
+static uint64_t full_at; /* under lock: when all of a long list is looked at next */
 static _Atomic int dormant; /* items that are, see shim_work_wake */
+
+/* Items for the next ones: a fresh mapping costs page faults, an unmapping all threads' translations. As many
+ * as a busy program has under way at a time. */
+#define SPARES 16u
+static struct shim_work *spare;
+static unsigned spares;
 
 bool
 shim_work_sleeps(void)
 {
-    return atomic_load_explicit(&dormant, memory_order_relaxed) > 0;
+    return (atomic_load_explicit(&dormant, memory_order_relaxed) |
+            atomic_load_explicit(&expected, memory_order_relaxed)) > 0;
+}
+
+void
+shim_work_expect(int n)
+{
+    atomic_fetch_add(&expected, n);
 }
 
 bool
 shim_work_enter(void)
 {
-    return shim_lock_get(&lock, NULL);
+    return shim_private_enter(&lock);
 }
 
 void
 shim_work_leave(void)
 {
-    shim_lock_put(&lock);
+    shim_private_leave(&lock);
+}
+
+struct shim_work *
+shim_work_first(void)
+{
+    return head;
+}
+
+#define SHORT    64u /* a list that is always looked at as a whole */
+#define WARM_MAX 128u
+#define WARM_NS  UINT64_C(100000000)
+#define REST_NS  UINT64_C(5000) /* between two passes over a long list, for each item */
+
+static void
+push(struct shim_work *w, uint64_t now)
+{
+    w->warm_at = now;
+    w->prev = NULL;
+    w->next = head;
+    if (head) {
+        head->prev = w;
+    }
+    head = w;
+}
+
+static void
+unlink_item(struct shim_work *w)
+{
+    if (w->prev) {
+        w->prev->next = w->next;
+    } else {
+        head = w->next;
+    }
+    if (w->next) {
+        w->next->prev = w->prev;
+    }
+}
+
+static bool
+is_long(void)
+{
+    return shim_work_items() > SHORT;
+}
+
+/* Of a long list: is w, the n-th of it, still one to look at in a short pass? */
+static bool
+is_warm(const struct shim_work *w, unsigned n, uint64_t now)
+{
+    return n < WARM_MAX && now - w->warm_at < WARM_NS;
+}
+
+void
+shim_work_touch(const struct shim_slot *s)
+{
+    if (!is_long() || !shim_work_enter()) {
+        return;
+    }
+    struct shim_work *w = shim_work_of(s);
+    if (w) {
+        unlink_item(w);
+        push(w, shim_now());
+    }
+    shim_work_leave();
 }
 
 struct shim_work *
@@ -46,7 +125,8 @@ shim_work_new(struct shim_slot *s, int fd)
 {
     struct shim_work *w = spare;
     if (w) {
-        spare = NULL;
+        spare = w->next;
+        spares--;
     } else {
         w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (w == MAP_FAILED) {
@@ -60,8 +140,10 @@ shim_work_new(struct shim_slot *s, int fd)
     w->fd = fd;
     w->started = shim_now();
     w->grace_at = w->detect_at = w->expires_at = w->linger_at = SHIM_NEVER;
-    w->next = head;
-    head = w;
+    push(w, w->started);
+    struct shim_work **chain = &by_cookie[w->cookie % SHIM_SLOTS];
+    w->chained = *chain;
+    *chain = w;
     atomic_fetch_add(&shim_work_count, 1);
     return w;
 }
@@ -75,9 +157,9 @@ shim_work_of(const struct shim_slot *s)
 struct shim_work *
 shim_work_by_cookie(uint64_t cookie)
 {
-    struct shim_work *w = head;
+    struct shim_work *w = by_cookie[cookie % SHIM_SLOTS];
     while (w && w->cookie != cookie) {
-        w = w->next;
+        w = w->chained;
     }
     return w;
 }
@@ -93,9 +175,11 @@ release(struct shim_work *w)
         explicit_bzero(w->early, SHIM_EARLY_MAX);
         munmap(w->early, SHIM_EARLY_MAX);
     }
-    if (!spare) {
+    if (spares < SPARES) {
         explicit_bzero(w->in, w->in_len);
+        w->next = spare;
         spare = w;
+        spares++;
     } else {
         munmap(w, sizeof(*w));
     }
@@ -104,14 +188,12 @@ release(struct shim_work *w)
 void
 shim_work_drop(struct shim_work *w)
 {
-    struct shim_work **at = &head;
-    while (*at && *at != w) {
-        at = &(*at)->next;
+    unlink_item(w);
+    struct shim_work **at = &by_cookie[w->cookie % SHIM_SLOTS];
+    while (*at != w) {
+        at = &(*at)->chained;
     }
-    if (!*at) {
-        return;
-    }
-    *at = w->next;
+    *at = w->chained;
     atomic_fetch_sub(w->dormant ? &dormant : &shim_work_count, 1);
     if (w->helper) {
         (void)sys_close(w->fd);
@@ -151,42 +233,65 @@ shim_work_tail(struct shim_slot *s, int fd)
     }
 }
 
+static void
+drive_one(struct shim_work *w, uint64_t now)
+{
+    w->moved = false;
+    if (shim_hs_drive(w)) {
+        int fd = w->owned ? -1 : w->fd;
+        atomic_fetch_add(&shim_work_changes, 1);
+        shim_work_drop(w);
+        if (fd >= 0 && shim_work_on_change) {
+            shim_work_on_change(fd);
+        }
+    } else if (w->moved && w->prev) {
+        unlink_item(w);
+        push(w, now ? now : shim_now());
+    }
+}
+
 void
 shim_work_drive(void)
 {
     int saved = errno;
-    if (!shim_work_any() || !shim_work_enter()) {
+    if (!shim_work_any() || (shim_work_items() == 0 && shim_now() < shim_age_next()) || !shim_work_enter()) {
         return;
     }
-    for (struct shim_work *w = head, *next; w; w = next) {
+    bool all = !is_long();
+    uint64_t now = all ? 0 : shim_now();
+    unsigned n = 0;
+    all = all || now >= full_at;
+    for (struct shim_work *w = head, *next; w && (all || is_warm(w, n, now)); w = next, n++) {
         next = w->next;
-        if (shim_hs_drive(w)) {
-            int fd = w->owned ? -1 : w->fd;
-            atomic_fetch_add(&shim_work_changes, 1);
-            shim_work_drop(w);
-            if (fd >= 0 && shim_work_on_change) {
-                shim_work_on_change(fd);
-            }
-        }
+        drive_one(w, now);
+    }
+    if (shim_age_next() < SHIM_NEVER) {
+        shim_age_drive();
+    }
+    if (all && n > SHORT) {
+        full_at = shim_now() + n * REST_NS;
     }
     shim_work_leave();
     errno = saved;
 }
 
 #define TICK_NS UINT64_C(5000000)
+#define SHORT_MS 1
 
 struct wait {
     struct pollfd *all, few[64];
     size_t bytes; /* mapped, 0 when `few` was enough */
     nfds_t n, total;
     uint64_t deadline;
+    bool until; /* a connection that perhaps only another process can finish */
 };
 
 /* The program's entries, then ours. */
 static bool
 collect(struct wait *w, const struct pollfd *p, nfds_t n)
 {
-    nfds_t room = n + (nfds_t)atomic_load(&shim_work_count) + 8;
+    nfds_t items = (nfds_t)shim_work_items() + 8;
+    nfds_t room = n + (items < WARM_MAX ? items : WARM_MAX);
     w->all = w->few;
     if (room > 64) {
         w->bytes = room * sizeof(*p);
@@ -202,12 +307,10 @@ collect(struct wait *w, const struct pollfd *p, nfds_t n)
     if (!shim_work_enter()) {
         return true;
     }
-    if (head) {
-        /* Another thread may take the bytes that were to wake us, and finish our connection. */
-        uint64_t tick = shim_now() + TICK_NS;
-        w->deadline = tick < w->deadline ? tick : w->deadline;
-    }
-    for (struct shim_work *i = head; i; i = i->next) {
+    bool all = !is_long();
+    uint64_t now = shim_now();
+    unsigned k = 0;
+    for (struct shim_work *i = head; i && (all || is_warm(i, k, now)); i = i->next, k++) {
         short ev = shim_hs_events(i);
         uint64_t at = shim_hs_deadline(i);
         if (ev && w->total < room) {
@@ -215,8 +318,32 @@ collect(struct wait *w, const struct pollfd *p, nfds_t n)
         }
         w->deadline = at < w->deadline ? at : w->deadline;
     }
+    w->deadline = shim_age_next() < w->deadline ? shim_age_next() : w->deadline;
+    /* Another thread or process may take the bytes that were to wake us, and finish our connection. */
+    uint64_t tick = k || w->until ? now + TICK_NS : SHIM_NEVER;
+    tick = !all && full_at < tick ? full_at : tick;
+    w->deadline = tick < w->deadline ? tick : w->deadline;
     shim_work_leave();
     return true;
+}
+
+/* The program may have forbidden itself ppoll. */
+static int
+sleep_filtered(const struct wait *w, struct timespec *ts, const sigset_t *mask)
+{
+    int ms = ts ? (int)(ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000) : -1;
+    long r = sys_call6(SYS_ppoll, (long)w->all, (long)w->total, (long)ts, (long)mask, 8, 0);
+    if (r == -EPERM) {
+        r = sys_poll(w->all, w->total, ms);
+    }
+    return (int)r;
+}
+
+/* Our descriptors are more than the program allows itself [ppoll(2), EINVAL; setrlimit(2)]. */
+static int
+sleep_short(const struct wait *w)
+{
+    return (int)sys_poll(w->all, w->n, SHORT_MS);
 }
 
 static int
@@ -228,8 +355,10 @@ sleep_once(struct wait *w, const sigset_t *mask)
         ts = (struct timespec){(time_t)(left / 1000000000), (long)(left % 1000000000)};
         tp = &ts;
     }
-    int r = shim_real.ppoll(w->all, w->total, tp, mask);
-    return r < 0 ? -errno : r;
+    int r = shim_filter_any() ? sleep_filtered(w, tp, mask)
+                              : shim_real.ppoll(w->all, w->total, tp, mask);
+    r = r < 0 && !shim_filter_any() ? -errno : r;
+    return r == -EINVAL && w->total > w->n ? sleep_short(w) : r;
 }
 
 struct look {
@@ -245,14 +374,29 @@ look_at(const struct shim_slot *s)
 }
 
 static bool
-has_changed(const struct shim_slot *until, const struct look *first, unsigned changes)
+has_changed(struct shim_slot *until, const struct look *first, unsigned changes)
 {
+    if (until && shim_work_items() == 0) {
+        (void)shim_conn_is_orphan(until);
+    }
     struct look now = look_at(until);
     if (until && now.phase != SHIM_PHASE_CONNECTING && now.phase != SHIM_PHASE_HANDSHAKE) {
         return true;
     }
     return until ? now.phase != first->phase || now.lazy != first->lazy
                  : atomic_load(&shim_work_changes) != changes;
+}
+
+/* What a socket shows that is shut for writing, while its unsent bytes keep ours from being shut in
+ * the kernel: who waits for room must learn that there will be none [tcp_poll]. */
+static short
+shut_events(const struct pollfd *p)
+{
+    struct shim_slot *s = shim_conn_slot(p->fd);
+    if (!s || !shim_slot_has(s, SHIM_SF_FIN_DUE)) {
+        return 0;
+    }
+    return (short)((p->events & POLLOUT) | (shim_slot_has(s, SHIM_SF_RX_SHUT) ? POLLHUP : 0));
 }
 
 static void
@@ -265,9 +409,12 @@ release_wait(struct wait *w)
 
 int
 shim_work_wait(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *mask,
-               const struct shim_slot *until)
+               struct shim_slot *until)
 {
     struct look first = look_at(until);
+    if (until) {
+        shim_work_touch(until);
+    }
     unsigned changes = atomic_load(&shim_work_changes);
     for (;;) {
         shim_work_drive();
@@ -277,6 +424,7 @@ shim_work_wait(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *ma
         struct wait w;
         w.deadline = deadline;
         w.bytes = 0;
+        w.until = until && shim_slot_phase(until) < SHIM_PHASE_OPEN;
         if (!collect(&w, p, n)) {
             return -ENOMEM;
         }
@@ -284,9 +432,12 @@ shim_work_wait(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *ma
             release_wait(&w); /* another thread was quicker */
             return 0;
         }
+        for (nfds_t i = 0; i < n; i++) {
+            w.deadline = shut_events(&p[i]) ? 0 : w.deadline;
+        }
         int r = sleep_once(&w, mask), ready = 0;
         for (nfds_t i = 0; r >= 0 && i < n; i++) {
-            p[i].revents = w.all[i].revents;
+            p[i].revents = (short)(w.all[i].revents | shut_events(&p[i]));
             ready += p[i].revents != 0;
         }
         release_wait(&w);
@@ -303,95 +454,16 @@ shim_work_wait(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *ma
     }
 }
 
-/* A connect() that was told established, and of which the server knows nothing yet. */
-static bool
-is_unheard(const struct shim_work *w)
-{
-    const struct shim_slot *s = shim_slot_at(w->slot);
-    return shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE && shim_slot_has(s, SHIM_SF_LAZY) &&
-           !shim_slot_has(s, SHIM_SF_SERVER) && !w->answered;
-}
-
-/* What must not be lost when the program ends. */
-static bool
-has_unsent(const struct shim_work *w)
-{
-    const struct shim_slot *s = shim_slot_at(w->slot);
-    return !w->abandoned && !w->dormant && atomic_load(&s->cookie) == w->cookie &&
-           shim_slot_phase(s) != SHIM_PHASE_FAILED &&
-           (w->owned || w->early_len > w->early_off || s->tx_spill || is_unheard(w) ||
-            shim_slot_has(s, SHIM_SF_FIN_DUE));
-}
-
-/* What only meshd can still do: the peer has not even begun to answer. */
-static bool
-is_hopeless(const struct shim_work *w, uint64_t since, uint32_t grace_ms)
-{
-    return is_unheard(w) && shim_now() > since + (uint64_t)grace_ms * 1000000;
-}
-
-static void
-hand_off(struct shim_work *w)
-{
-    struct shim_slot *s = shim_slot_at(w->slot);
-    bool fresh = shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE && !shim_slot_has(s, SHIM_SF_SERVER);
-    size_t n = w->early_len - w->early_off;
-    if (!fresh || n > 65536) {
-        if (n) {
-            shim_stat_err(MESH_E_LINGER);
-            shim_log_error("%zu bytes: %s", n, mesh_err_text(MESH_E_LINGER));
-        }
-        return;
-    }
-    if (shim_link_handoff(&w->to, w->expect_id, w->early + w->early_off, n) == MESH_OK) {
-        shim_stat_add(MESH_STAT_HANDOFFS, 1);
-    } else {
-        shim_stat_err(MESH_E_LINGER);
-    }
-}
-
-void
-shim_work_finish(void)
-{
-    struct mesh_snap snap = shim_link_snapshot();
-    struct mesh_snap_settings set;
-    if (!shim_work_any()) {
-        return;
-    }
-    mesh_snap_settings(&snap, &set);
-    uint64_t start = shim_now(), until = start + (uint64_t)set.linger_ms * 1000000;
-    while (shim_now() < until) {
-        bool any = false;
-        shim_work_drive();
-        if (!shim_work_enter()) {
-            return;
-        }
-        for (struct shim_work *w = head; w; w = w->next) {
-            any = any || (has_unsent(w) && !is_hopeless(w, start, set.accept_grace_ms));
-        }
-        shim_work_leave();
-        if (!any) {
-            break;
-        }
-        uint64_t tick = shim_now() + 5000000;
-        (void)shim_work_wait(NULL, 0, tick < until ? tick : until, NULL, NULL);
-    }
-    if (shim_work_enter()) {
-        for (struct shim_work *w = head; w; w = w->next) {
-            if (has_unsent(w)) {
-                hand_off(w);
-            }
-        }
-        shim_work_leave();
-    }
-}
-
 static bool fork_locked;
 
 void
 shim_work_before_fork(void)
 {
     fork_locked = shim_work_enter();
+    for (struct shim_work *w = head; w && fork_locked; w = w->next) {
+        w->early_common = w->inherited ? w->early_common : w->early_len;
+        shim_shape_share(w);
+    }
 }
 
 /* The child keeps its copies of handshakes (it may be the one that goes on), but not what the
@@ -400,14 +472,18 @@ void
 shim_work_after_fork(bool child)
 {
     if (child) {
-        shim_lock_forked();
-        atomic_store(&lock.owner, 0);
+        shim_private_forked(&lock, fork_locked);
         for (struct shim_work *w = head, *next; w; w = next) {
             next = w->next;
             if (w->owned) {
                 w->helper = true; /* close our copy, no more */
                 shim_work_drop(w);
-            } else if (!w->dormant) {
+                continue;
+            }
+            w->inherited = true;
+            w->early_len = w->early_common; /* what the parent wrote since its own birth is its own */
+            w->early_off = w->early_off < w->early_len ? w->early_off : w->early_len;
+            if (!w->dormant) {
                 w->dormant = true;
                 atomic_fetch_add(&dormant, 1);
                 atomic_fetch_sub(&shim_work_count, 1);

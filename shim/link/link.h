@@ -22,10 +22,22 @@
  * attaches again when the snapshot has gone stale. MESH_E_NO_MESHD when there is no snapshot. */
 enum mesh_err shim_link_ready(void) MESH_MUST_CHECK;
 
-/* The mapped snapshot; size 0 before the first attach. */
+/* After a call that the program's connect or listen cannot do without: true if it should be made again. *until,
+ * 0 at first, ends the waiting: LIBMESH_WAIT later, or at once when someone has waited in vain
+ * since meshd was last there. No lock may be held. */
+bool shim_link_wait(enum mesh_err e, uint64_t *until);
+
+/* Attaches if meshd is there right now; for those that can do without. */
+enum mesh_err shim_link_try(void);
+
+/* The mapped snapshot; size 0 before the first attach, and while its file is cut short. To be asked
+ * for before each use and not kept. */
 struct mesh_snap shim_link_snapshot(void);
-/* This process's namespace, SO_NETNS_COOKIE; 0 where the kernel has none. */
-uint64_t shim_link_netns(void);
+/* A look-up found it damaged: the next shim_link_ready() asks meshd. */
+void shim_link_damaged(void);
+/* The network namespace of socket fd, by SO_NETNS_COOKIE: a process may have left the one in which it
+ * made the socket. fd -1: the one of its start. 0 where the kernel has none. */
+uint64_t shim_link_netns(int fd);
 const char *shim_link_id(void); /* own SPIFFE ID, "" before attach */
 
 struct shim_link_cert {
@@ -34,13 +46,30 @@ struct shim_link_cert {
 };
 enum mesh_err shim_link_cert(struct shim_link_cert *out) MESH_MUST_CHECK;
 
-enum mesh_err shim_link_listen(int fd, const struct mesh_addr *addr, bool v6only, uint64_t cookie,
-                               uint8_t *mode) MESH_MUST_CHECK;
+#define SHIM_LISTEN_V6ONLY 1u
+#define SHIM_LISTEN_SHOW   2u /* it was inherited, perhaps from another user: meshd is shown the socket */
+enum mesh_err shim_link_listen(int fd, const struct mesh_addr *addr, unsigned how, uint64_t cookie,
+                               uint8_t *mode);
 void shim_link_unlisten(uint64_t cookie);
-/* True if meshd knows a mesh connection from that client address. */
-bool shim_link_peer_known(const struct mesh_addr *a);
-enum mesh_err shim_link_handoff(const struct mesh_addr *to, const char *expect_id, const void *data,
-                                size_t n) MESH_MUST_CHECK;
+void shim_link_listen_forget(uint64_t cookie); /* the same without a word: another process has it */
+/* After listen(): clients may be sent there. */
+void shim_link_listens(uint64_t cookie);
+/* Before the close of what may be the last descriptor: nobody is sent there any more. */
+void shim_link_leave(uint64_t cookie);
+/* *known: meshd knows a mesh connection from that client address. fd: our end of it, whose namespace
+ * is meant. */
+enum mesh_err shim_link_peer_known(int fd, const struct mesh_addr *a, bool *known) MESH_MUST_CHECK;
+enum mesh_err shim_link_handoff(int fd, const struct mesh_addr *to, const char *expect_id,
+                                const void *data, size_t n) MESH_MUST_CHECK;
+
+/* Before a connection is passed to a process of whatever tree: meshd keeps its region for it. */
+enum mesh_err shim_link_lend(uint64_t cookie, int region_fd) MESH_MUST_CHECK;
+/* A TCP connection came from somewhere. *known: it is of the mesh. *region_fd: where it lives, -1 if
+ * that is not for us; the caller closes it. */
+enum mesh_err shim_link_claim(int fd, bool *known, int *region_fd) MESH_MUST_CHECK;
+
+/* The live state that the snapshot names becomes the process's, if it is not yet. Asks meshd, at most once a second. */
+void shim_link_live(uint32_t live);
 
 void shim_link_forked(void);
 

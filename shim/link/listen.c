@@ -5,10 +5,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,10 +21,13 @@
 #include "shim/link/wire.h"
 #include "shim/real.h"
 
-#define KEPT 256
+#define KEPT     256
+#define HINT_MS  200
+#define LEAVE_TRIES    10u
+#define LEAVE_PAUSE_MS 2
 
 static struct mesh_wire_listen_req kept[KEPT]; /* cookie 0: free */
-static struct shim_lock lock;
+static struct shim_private lock;
 
 /* A socket through which meshd hears of the last close in this namespace. */
 static int
@@ -45,11 +46,11 @@ diag_open(void)
 }
 
 static enum mesh_err
-call_listen(const struct mesh_wire_listen_req *req, uint8_t *mode)
+call_listen(const struct mesh_wire_listen_req *req, int shown, uint8_t *mode)
 {
     struct mesh_wire_listen_rep rep = {0};
     struct shim_wire_call c = {.type = MESH_WIRE_LISTEN, .req = req, .req_len = sizeof(*req),
-                               .send_fd = -1, .rep = &rep, .rep_cap = sizeof(rep)};
+                               .send_fd = shown, .rep = &rep, .rep_cap = sizeof(rep)};
     enum mesh_err e = shim_wire_call(&c, 2000);
     if (e == MESH_OK && rep.need_diag) {
         int diag = diag_open();
@@ -67,31 +68,23 @@ call_listen(const struct mesh_wire_listen_req *req, uint8_t *mode)
 
 /* A wildcard listener is reachable from other namespaces by the interfaces' addresses. */
 static void
-add_ifaddrs(struct mesh_wire_listen_req *req)
+add_ifaddr(const struct mesh_addr *a, void *arg)
 {
-    struct ifaddrs *all = NULL;
+    struct mesh_wire_listen_req *req = arg;
     struct mesh_addr any = {.port = 0};
     memcpy(any.ip, req->addr, 16);
     bool v6 = !mesh_addr_is_v4(&any), v4 = !(req->flags & MESH_EP_V6ONLY);
-    if (getifaddrs(&all) != 0) {
-        return;
+    if (req->ifaddrs == MESH_WIRE_IFADDRS || mesh_addr_is_loopback(a) || !(mesh_addr_is_v4(a) ? v4 : v6) ||
+        (!mesh_addr_is_v4(a) && a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80)) {
+        return; /* link-local addresses mean nothing without their interface */
     }
-    for (struct ifaddrs *i = all; i && req->ifaddrs < MESH_WIRE_IFADDRS; i = i->ifa_next) {
-        struct mesh_addr a;
-        if (!i->ifa_addr || !mesh_addr_from(&a, i->ifa_addr, sizeof(struct sockaddr_in6)) ||
-            mesh_addr_is_loopback(&a) || !(mesh_addr_is_v4(&a) ? v4 : v6) ||
-            (!mesh_addr_is_v4(&a) && a.ip[0] == 0xfe && (a.ip[1] & 0xc0) == 0x80)) {
-            continue; /* link-local addresses mean nothing without their interface */
-        }
-        memcpy(req->ifaddr[req->ifaddrs++], a.ip, 16);
-    }
-    freeifaddrs(all);
+    memcpy(req->ifaddr[req->ifaddrs++], a->ip, 16);
 }
 
 static void
 keep(const struct mesh_wire_listen_req *req)
 {
-    if (!shim_lock_get(&lock, NULL)) {
+    if (!shim_private_enter(&lock)) {
         return;
     }
     for (unsigned i = 0; i < KEPT; i++) {
@@ -100,13 +93,13 @@ keep(const struct mesh_wire_listen_req *req)
             break;
         }
     }
-    shim_lock_put(&lock);
+    shim_private_leave(&lock);
 }
 
 enum mesh_err
-shim_link_listen(int fd, const struct mesh_addr *addr, bool v6only, uint64_t cookie, uint8_t *mode)
+shim_link_listen(int fd, const struct mesh_addr *addr, unsigned how, uint64_t cookie, uint8_t *mode)
 {
-    struct mesh_wire_listen_req req = {.netns = shim_link_netns(), .cookie = cookie,
+    struct mesh_wire_listen_req req = {.netns = shim_link_netns(fd), .cookie = cookie,
                                        .port = addr->port};
     struct stat st;
     if (sys_call(SYS_fstat, fd, &st, 0, 0) == 0) {
@@ -115,10 +108,14 @@ shim_link_listen(int fd, const struct mesh_addr *addr, bool v6only, uint64_t coo
     memcpy(req.addr, addr->ip, 16);
     memcpy(req.service, shim_env.service, sizeof(req.service));
     if (mesh_addr_is_any(addr)) {
-        req.flags = (uint8_t)(MESH_EP_ANY | (v6only ? MESH_EP_V6ONLY : 0));
-        add_ifaddrs(&req);
+        req.flags = (uint8_t)(MESH_EP_ANY | (how & SHIM_LISTEN_V6ONLY ? MESH_EP_V6ONLY : 0));
+        shim_link_ifaddrs(add_ifaddr, &req);
     }
-    enum mesh_err e = call_listen(&req, mode);
+    uint64_t until = 0;
+    enum mesh_err e;
+    do {
+        e = call_listen(&req, how & SHIM_LISTEN_SHOW ? fd : -1, mode);
+    } while (shim_link_wait(e, &until));
     if (e == MESH_OK) {
         keep(&req);
         shim_stat_add(MESH_STAT_LISTENERS, 1);
@@ -126,18 +123,74 @@ shim_link_listen(int fd, const struct mesh_addr *addr, bool v6only, uint64_t coo
     return e;
 }
 
+/* Clients that come meanwhile try another endpoint, should meshd not answer. Returns how many may still be on
+ * their way. */
+static uint32_t
+hint(enum mesh_wire_type type, uint64_t cookie)
+{
+    struct mesh_wire_unlisten_req req = {shim_link_netns(-1), cookie};
+    struct mesh_wire_leave_rep rep = {0};
+    struct shim_wire_call c = {.type = type, .req = &req, .req_len = sizeof(req), .send_fd = -1};
+    if (type == MESH_WIRE_LEAVE) {
+        c.rep = &rep;
+        c.rep_cap = sizeof(rep);
+    }
+    if (shim_private_enter(&lock)) {
+        for (unsigned i = 0; i < KEPT; i++) {
+            req.netns = kept[i].cookie == cookie ? kept[i].netns : req.netns;
+        }
+        shim_private_leave(&lock);
+    }
+    enum mesh_err e = shim_wire_call(&c, HINT_MS);
+    if (e != MESH_OK) {
+        shim_log_debug("hint %d: %s", (int)type, mesh_err_reason(e));
+        return 0;
+    }
+    return rep.deciding;
+}
+
+void
+shim_link_leave(uint64_t cookie)
+{
+    for (unsigned tries = 0; hint(MESH_WIRE_LEAVE, cookie) > 0 && tries < LEAVE_TRIES; tries++) {
+        (void)sys_poll(NULL, 0, LEAVE_PAUSE_MS);
+    }
+}
+
+void
+shim_link_listens(uint64_t cookie)
+{
+    (void)hint(MESH_WIRE_LISTENS, cookie);
+}
+
+/* Not told to a new meshd any more. Returns its namespace, `netns` if it was not kept. */
+static uint64_t
+forget(uint64_t cookie, uint64_t netns)
+{
+    if (shim_private_enter(&lock)) {
+        for (unsigned i = 0; i < KEPT; i++) {
+            if (kept[i].cookie == cookie) {
+                netns = kept[i].netns;
+                kept[i].cookie = 0;
+            }
+        }
+        shim_private_leave(&lock);
+    }
+    return netns;
+}
+
+void
+shim_link_listen_forget(uint64_t cookie)
+{
+    (void)forget(cookie, 0);
+}
+
 void
 shim_link_unlisten(uint64_t cookie)
 {
-    struct mesh_wire_unlisten_req req = {shim_link_netns(), cookie};
+    struct mesh_wire_unlisten_req req = {forget(cookie, shim_link_netns(-1)), cookie};
     struct shim_wire_call c = {.type = MESH_WIRE_UNLISTEN, .req = &req, .req_len = sizeof(req),
                                .send_fd = -1};
-    if (shim_lock_get(&lock, NULL)) {
-        for (unsigned i = 0; i < KEPT; i++) {
-            kept[i].cookie = kept[i].cookie == cookie ? 0 : kept[i].cookie;
-        }
-        shim_lock_put(&lock);
-    }
     enum mesh_err e = shim_wire_call(&c, 1000);
     if (e != MESH_OK) {
         /* meshd sees the socket's end by itself. */
@@ -151,8 +204,14 @@ shim_link_listen_again(void)
     for (unsigned i = 0; i < KEPT; i++) {
         struct mesh_wire_listen_req req = kept[i];
         uint8_t mode = 0;
-        if (req.cookie && call_listen(&req, &mode) != MESH_OK) {
+        if (req.cookie && call_listen(&req, -1, &mode) != MESH_OK) {
             shim_log_error("a listener could not be registered again");
         }
     }
+}
+
+void
+shim_link_listen_forked(void)
+{
+    shim_private_forked(&lock, false);
 }

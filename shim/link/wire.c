@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
@@ -49,19 +50,51 @@ wait_for(int fd, short events, uint64_t deadline)
     }
 }
 
+/* Whose process listens behind fd; -1 unknown. */
+static int64_t
+peer_uid(int fd)
+{
+    struct ucred c;
+    socklen_t len = sizeof(c);
+    return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &len) == 0 ? (int64_t)c.uid : -1;
+}
+
+/* The path is meshd's by the directory's permissions. In a chroot it leads nowhere; then there is the
+ * same name in the abstract space, which anybody could have taken: it counts if it is the user's that
+ * we met under the path. */
+static bool
+is_meshd(int fd, bool abstract)
+{
+    static _Atomic int64_t known = -1;
+    int64_t uid = atomic_load(&known);
+    if (abstract) {
+        return uid >= 0 && peer_uid(fd) == uid;
+    }
+    if (uid < 0) {
+        atomic_store(&known, peer_uid(fd));
+    }
+    return true;
+}
+
 static enum mesh_err
-dial(int *out, uint64_t deadline)
+dial_at(bool abstract, int *out, uint64_t deadline)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/meshd.sock", shim_env.run_dir);
+    int n = snprintf(sa.sun_path + abstract, sizeof(sa.sun_path) - abstract, "%s/meshd.sock",
+                     shim_env.run_dir);
+    socklen_t len = abstract ? (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)
+                             : sizeof(sa);
+    if (n < 0 || len > sizeof(sa)) {
+        return MESH_E_NO_MESHD;
+    }
     int fd = (int)sys_call(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0);
     if (fd < 0) {
         return MESH_E_NO_FD;
     }
     fd = move_up(fd);
     for (;;) {
-        long r = sys_call(SYS_connect, fd, &sa, sizeof(sa), 0);
-        if (r == 0) {
+        long r = sys_call(SYS_connect, fd, &sa, len, 0);
+        if (r == 0 && is_meshd(fd, abstract)) {
             *out = fd;
             return MESH_OK;
         }
@@ -73,6 +106,13 @@ dial(int *out, uint64_t deadline)
     }
     (void)sys_close(fd);
     return MESH_E_NO_MESHD;
+}
+
+static enum mesh_err
+dial(int *out, uint64_t deadline)
+{
+    enum mesh_err e = dial_at(false, out, deadline);
+    return e == MESH_E_NO_MESHD ? dial_at(true, out, deadline) : e;
 }
 
 static enum mesh_err
@@ -137,16 +177,17 @@ take_fds(struct msghdr *m, int out[2])
 }
 
 void
-shim_wire_received(struct msghdr *m)
+shim_wire_each_fd(const struct msghdr *m, void (*each)(int fd, int arg), int arg)
 {
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+    struct msghdr *all = (struct msghdr *)(uintptr_t)m; /* CMSG_NXTHDR reads only */
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(all); c; c = CMSG_NXTHDR(all, c)) {
         size_t n = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS
                        ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int)
                        : 0;
         for (size_t i = 0; i < n; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
+            each(fd, arg);
         }
     }
 }
@@ -165,6 +206,9 @@ recv_all(int fd, void *buf, size_t n, int fds[2], uint64_t deadline)
         long r = sys_call(SYS_recvmsg, fd, &m, MSG_CMSG_CLOEXEC, 0);
         if (r > 0) {
             take_fds(&m, fds);
+            if (m.msg_flags & MSG_CTRUNC) {
+                return MESH_E_NO_FD; /* there was no number for all of them */
+            }
             got += (size_t)r;
         } else if (r == -EAGAIN) {
             enum mesh_err e = wait_for(fd, POLLIN, deadline);

@@ -23,8 +23,8 @@ struct shim_wire_call {
     int fd[2];               /* descriptors that came, -1: none; the caller closes them */
 };
 
-/* The program received m: numbers in it are new descriptors, whatever the table held for them. */
-void shim_wire_received(struct msghdr *m);
+/* Calls `each` with every descriptor that a message of the program carries [unix(7)]. */
+void shim_wire_each_fd(const struct msghdr *m, void (*each)(int fd, int arg), int arg);
 
 /* Connects, sends, receives, closes; at most timeout_ms in all. */
 enum mesh_err shim_wire_call(struct shim_wire_call *c, int timeout_ms) MESH_MUST_CHECK;

@@ -38,7 +38,7 @@ struct reg {
 
 _Atomic int shim_gate_count;
 static struct reg *bucket[BUCKETS], *unused;
-static struct shim_lock lock;
+static struct shim_private lock;
 
 static struct reg **
 find(int epfd, int fd)
@@ -96,7 +96,8 @@ private_event(const struct reg *r)
     struct epoll_event ev = {.events = EPOLLIN, .data.u64 = MAGIC | (uint32_t)r->fd};
     struct shim_slot *s = shim_slot_current(SHIM_FD_INDEX(shim_fd_word(r->fd)));
     if (s && shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
-        ev.events = EPOLLOUT;
+        /* between two attempts the socket hangs up, which cannot be masked: once is enough */
+        ev.events = shim_slot_has(s, SHIM_SF_PAUSED) ? EPOLLONESHOT : EPOLLOUT;
     } else if (shim_conn_visible(r->fd) & POLLOUT && !r->spent) {
         ev.events |= r->ev.events & EPOLLOUT;
     }
@@ -156,20 +157,39 @@ sync_one(struct reg *r)
     return shim_fd_kind(r->fd) != SHIM_FD_FRESH;
 }
 
+static unsigned
+first_bucket(int fd, bool all)
+{
+    return all ? 0 : (unsigned)fd % BUCKETS;
+}
+
+/* Duplicates of fd have registrations of their own; when the connection turned out plain, they have
+ * lost its word by now, and are known by a gate that is no longer due. */
+static bool
+concerns(const struct reg *r, int fd)
+{
+    uint32_t word = shim_fd_word(fd);
+    return r->fd == fd || (r->gated && !is_gated(r->fd)) ||
+           (shim_fd_is_mesh(fd) && shim_fd_word(r->fd) == word);
+}
+
 void
 shim_gate_update(int fd)
 {
-    if (!shim_gate_any() || !shim_lock_get(&lock, NULL)) {
+    bool all = shim_conn_has_aliases();
+    if (!shim_gate_any() || !shim_private_enter(&lock)) {
         return;
     }
-    for (struct reg **at = &bucket[(unsigned)fd % BUCKETS]; *at;) {
-        if ((*at)->fd == fd && sync_one(*at)) {
-            del(at);
-        } else {
-            at = &(*at)->next;
+    for (unsigned b = first_bucket(fd, all), n = all ? BUCKETS : 1; n > 0; b++, n--) {
+        for (struct reg **at = &bucket[b]; *at;) {
+            if (concerns(*at, fd) && sync_one(*at)) {
+                del(at);
+            } else {
+                at = &(*at)->next;
+            }
         }
     }
-    shim_lock_put(&lock);
+    shim_private_leave(&lock);
 }
 
 void
@@ -224,25 +244,22 @@ shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
     if (op != EPOLL_CTL_DEL && is_gated(fd)) {
         shim_conn_wake(fd);
     }
-    if (!needs || (op != EPOLL_CTL_DEL && !ev) || !shim_lock_get(&lock, NULL)) {
+    if (!needs || (op != EPOLL_CTL_DEL && !ev) || !shim_private_enter(&lock)) {
         return (int)ctl(epfd, op, fd, ev);
     }
     int r = ctl_locked(epfd, op, fd, ev);
-    shim_lock_put(&lock);
+    shim_private_leave(&lock);
     return r;
 }
 
 void
 shim_gate_forget(int fd)
 {
-    if (!shim_gate_any() || !shim_lock_get(&lock, NULL)) {
+    if (!shim_gate_any() || !shim_private_enter(&lock)) {
         return;
     }
     bool set = shim_fd_kind(fd) == SHIM_FD_EPOLL;
-    for (unsigned b = 0; b < BUCKETS; b++) {
-        if (!set && b != (unsigned)fd % BUCKETS) {
-            continue;
-        }
+    for (unsigned b = first_bucket(fd, set), n = set ? BUCKETS : 1; n > 0; b++, n--) {
         for (struct reg **at = &bucket[b]; *at;) {
             if ((*at)->fd == fd || (set && (*at)->epfd == fd)) {
                 del(at);
@@ -251,21 +268,21 @@ shim_gate_forget(int fd)
             }
         }
     }
-    shim_lock_put(&lock);
+    shim_private_leave(&lock);
 }
 
 /* What the program asked for under an event of ours; false: it is let go already. */
 static bool
 recall(int epfd, const struct epoll_event *ev, struct epoll_event *theirs)
 {
-    if (!shim_lock_get(&lock, NULL)) {
+    if (!shim_private_enter(&lock)) {
         return false;
     }
     struct reg *r = *find(epfd, (int)(uint32_t)ev->data.u64);
     if (r) {
         *theirs = r->ev;
     }
-    shim_lock_put(&lock);
+    shim_private_leave(&lock);
     return r != NULL;
 }
 
@@ -288,7 +305,7 @@ static bool
 translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
 {
     bool tell = false;
-    if (!shim_lock_get(&lock, NULL)) {
+    if (!shim_private_enter(&lock)) {
         return false;
     }
     struct reg *r = *find(epfd, (int)(uint32_t)ev->data.u64);
@@ -308,7 +325,7 @@ translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
         }
         tell = true;
     }
-    shim_lock_put(&lock);
+    shim_private_leave(&lock);
     return tell;
 }
 
@@ -328,6 +345,10 @@ strip(int epfd, struct epoll_event *ev, int n)
     int kept = 0, mine = 0;
     for (int i = 0; i < n; i++) { /* before driving: that may empty the table */
         if (is_ours(&ev[i])) {
+            struct shim_slot *s = shim_conn_slot((int)(uint32_t)ev[i].data.u64);
+            if (s) {
+                shim_work_touch(s);
+            }
             if (mine < RECALLED) {
                 known[mine] = recall(epfd, &ev[i], &theirs[mine]);
             }
@@ -389,5 +410,5 @@ shim_gate_strip(int epfd, struct epoll_event *ev, int n, int max)
 void
 shim_gate_forked(void)
 {
-    atomic_store(&lock.owner, 0);
+    shim_private_forked(&lock, false);
 }

@@ -46,6 +46,22 @@ hide(struct pollfd *to, const struct pollfd *from, nfds_t n)
     }
 }
 
+/* Marks what is readable though the kernel does not know: plaintext whose record we took as a whole. */
+static int
+mark_stored(struct pollfd *copy, const struct pollfd *p, nfds_t n)
+{
+    int fresh = 0;
+    for (nfds_t i = 0; i < n && shim_slot_any_whole(); i++) {
+        short in = p[i].events & (POLLIN | POLLRDNORM);
+        const struct shim_slot *s = in && p[i].fd >= 0 ? shim_conn_slot(p[i].fd) : NULL;
+        if (s && shim_slot_has(s, SHIM_SF_RX_WHOLE)) {
+            fresh += copy[i].revents == 0;
+            copy[i].revents |= in;
+        }
+    }
+    return fresh;
+}
+
 int
 shim_ready_poll(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *mask)
 {
@@ -59,6 +75,8 @@ shim_ready_poll(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *m
             return -ENOMEM;
         }
     }
+    hide(copy, p, n);
+    deadline = mark_stored(copy, p, n) > 0 ? 0 : deadline;
     do {
         shim_work_drive();
         hide(copy, p, n);
@@ -68,6 +86,7 @@ shim_ready_poll(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *m
         hide(copy, p, n);
         r = (int)sys_poll(copy, n, 0);
     }
+    r += r >= 0 ? mark_stored(copy, p, n) : 0;
     for (nfds_t i = 0; r >= 0 && i < n; i++) {
         p[i].revents = copy[i].revents;
     }

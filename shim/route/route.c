@@ -9,6 +9,8 @@
 
 #include "shim/link/link.h"
 #include "shim/real.h"
+#include "shim/route/egress.h"
+#include "shim/route/names.h"
 
 /* Is it an address of this namespace? The kernel lets a socket bind to those only. */
 static bool
@@ -29,9 +31,8 @@ is_local(const struct mesh_addr *a)
     return r == 0;
 }
 
-/* A connect to the any address reaches the loopback [ip(7)]. */
-static struct mesh_addr
-effective(const struct mesh_addr *to)
+struct mesh_addr
+shim_route_effective(const struct mesh_addr *to)
 {
     struct mesh_addr a = *to;
     if (mesh_addr_is_any(to) && mesh_addr_is_v4(to)) {
@@ -42,25 +43,52 @@ effective(const struct mesh_addr *to)
     return a;
 }
 
+/* An address that the snapshot does not list with that port. To a virtual one no packet goes. */
+static enum mesh_err
+decide_unlisted(const struct mesh_snap *snap, const struct mesh_addr *a, bool registry_only,
+                enum shim_verdict *out)
+{
+    struct mesh_named who = {.answer = MESH_NAME_FOREIGN};
+    bool allowed = true;
+    enum mesh_err e = mesh_vaddr_is(a) ? shim_names_of(a, &who) : MESH_OK;
+    if (e == MESH_OK && who.answer != MESH_NAME_FOREIGN) {
+        *out = who.answer == MESH_NAME_FOUND ? SHIM_ROUTE_NO_PORT : SHIM_ROUTE_NO_SERVICE;
+        return MESH_OK;
+    }
+    if (e == MESH_OK && registry_only) {
+        e = mesh_snap_allows(snap, a, shim_egress_was_told, &allowed);
+    }
+    if (e == MESH_OK) {
+        *out = allowed ? SHIM_ROUTE_PASS : is_local(a) ? SHIM_ROUTE_ABSENT : SHIM_ROUTE_DENY;
+    }
+    return e;
+}
+
 enum mesh_err
-shim_route_decide(const struct mesh_addr *to, struct mesh_snap_hit *hit, enum shim_verdict *out)
+shim_route_decide(int fd, const struct mesh_addr *to, struct mesh_snap_hit *hit,
+                  enum shim_verdict *out)
 {
     struct mesh_snap snap = shim_link_snapshot();
-    struct mesh_addr a = effective(to);
-    struct mesh_snap_settings set;
+    struct mesh_addr a = shim_route_effective(to);
     bool found = false;
-    enum mesh_err e = mesh_snap_find(&snap, shim_link_netns(), &a, hit, &found);
+    enum mesh_err e = mesh_snap_find(&snap, shim_link_netns(fd), &a, hit, &found);
     if (e != MESH_OK) {
         return e;
     }
     if (found && hit->needs_local && !is_local(&a)) {
         found = false;
     }
+    if (found && hit->endpoint.flags & MESH_EP_SERVICE) {
+        *out = SHIM_ROUTE_SERVICE;
+        return MESH_OK;
+    }
     if (found && hit->endpoint.mode != MESH_MODE_OFF) {
         *out = SHIM_ROUTE_MESH;
         return MESH_OK;
     }
-    mesh_snap_settings(&snap, &set);
-    *out = !found && set.egress == 1 ? SHIM_ROUTE_DENY : SHIM_ROUTE_PASS;
+    if (!found) {
+        return decide_unlisted(&snap, &a, hit->registry_only, out);
+    }
+    *out = SHIM_ROUTE_PASS;
     return MESH_OK;
 }

@@ -10,12 +10,14 @@
 
 #include "shim/core/env.h"
 #include "shim/ready/ready.h"
+#include "shim/route/names.h"
 #include "shim/sym/sym.h"
 
 SHIM_EXPORT int
 socket(int domain, int type, int protocol)
 {
-    int fd = shim_real.socket(domain, type, protocol);
+    int fd;
+    SYM_NUMBER(fd, shim_real.socket(domain, type, protocol));
     if (fd >= 0 && shim_env.on && (shim_fd_is_light(shim_fd_word(fd)) || shim_fdtab_may_write())) {
         bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
                    (protocol == 0 || protocol == IPPROTO_TCP || protocol == 262 /* MPTCP */);
@@ -27,7 +29,8 @@ socket(int domain, int type, int protocol)
 SHIM_EXPORT int
 socketpair(int domain, int type, int protocol, int fd[2])
 {
-    int r = shim_real.socketpair(domain, type, protocol, fd);
+    int r;
+    SYM_NUMBER(r, shim_real.socketpair(domain, type, protocol, fd));
     for (int i = 0; r == 0 && i < 2; i++) {
         if (shim_fd_is_light(shim_fd_word(fd[i])) || shim_fdtab_may_write()) {
             (void)shim_fdtab_set(fd[i], SHIM_FD_NONE, 0);
@@ -49,21 +52,45 @@ listen(int fd, int backlog)
         return -1;
     }
     int r = shim_real.listen(fd, backlog);
+    saved = errno;
     if (r != 0) {
-        saved = errno;
         shim_conn_listen_failed(fd);
-        errno = saved;
+    } else {
+        shim_conn_listens(fd);
     }
+    errno = saved;
     return r;
 }
 
+/* A listener that was inherited or received registers itself at its first accept: before it, if
+ * somebody told us that it was inherited. */
+static bool
+is_known(int fd, enum shim_fd_kind unknown)
+{
+    if (shim_fd_kind(fd) != unknown || !shim_env.on || !shim_fdtab_may_write()) {
+        return true;
+    }
+    int saved = errno, no = shim_conn_listen_inherited(fd);
+    errno = no ? no : saved;
+    return no == 0;
+}
+
+/* `word`: what the listener was when the call began. A signal handler or another thread may have closed
+ * it since, but whom the kernel accepted came to what was registered. */
 static int
-accepted(int listener, int fd)
+accepted(int listener, uint32_t word, int fd)
 {
     if (fd < 0 || !shim_env.on) {
         return fd;
     }
-    if (shim_fd_kind(listener) != SHIM_FD_LISTENER) {
+    if (word == 0) {
+        if (!is_known(listener, SHIM_FD_NONE)) {
+            (void)sys_close(fd);
+            return -1;
+        }
+        word = shim_fd_word(listener);
+    }
+    if (word >> SHIM_FD_KIND_SHIFT != SHIM_FD_LISTENER) {
         if (shim_fd_is_light(shim_fd_word(fd)) || shim_fdtab_may_write()) {
             (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
         }
@@ -73,7 +100,7 @@ accepted(int listener, int fd)
         return fd;
     }
     int saved = errno;
-    int no = shim_conn_accepted(listener, fd);
+    int no = shim_conn_accepted(listener, word, fd);
     errno = no ? no : saved;
     return no ? -1 : fd;
 }
@@ -83,10 +110,15 @@ SHIM_EXPORT int
 accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 {
     socklen_t room = len ? *len : 0;
+    if (!is_known(fd, SHIM_FD_INHERITED)) {
+        return -1;
+    }
     for (;;) {
         SYM_BEFORE(fd, POLLIN);
-        int got = shim_real.accept4(fd, sa, len, flags);
-        int r = accepted(fd, got);
+        uint32_t word = shim_fd_word(fd);
+        int got;
+        SYM_NUMBER(got, shim_real.accept4(fd, sa, len, flags));
+        int r = accepted(fd, word, got);
         if (got < 0 || r >= 0 || errno != EAGAIN) {
             return r;
         }
@@ -99,11 +131,17 @@ accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 SHIM_EXPORT int
 accept(int fd, struct sockaddr *sa, socklen_t *len)
 {
+    if (!is_known(fd, SHIM_FD_INHERITED)) {
+        return -1;
+    }
     if (shim_fd_kind(fd) == SHIM_FD_LISTENER) {
         return accept4(fd, sa, len, 0);
     }
     SYM_BEFORE(fd, POLLIN);
-    return accepted(fd, shim_real.accept(fd, sa, len));
+    uint32_t word = shim_fd_word(fd);
+    int got;
+    SYM_NUMBER(got, shim_real.accept(fd, sa, len));
+    return accepted(fd, word, got);
 }
 
 /* A TCP socket that we did not see being made (inherited, received) counts too. */
@@ -123,6 +161,17 @@ is_tcp(int fd)
     return sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) == 0 && proto == IPPROTO_TCP;
 }
 
+/* Behind a virtual address there is nothing but what connect() on TCP makes of it. */
+static int
+connect_bare(int fd, const struct sockaddr *sa, socklen_t len, bool inet)
+{
+    if (inet && shim_names_forbid(sa, len)) {
+        errno = EHOSTUNREACH;
+        return -1;
+    }
+    return shim_real.connect(fd, sa, len);
+}
+
 SHIM_EXPORT int
 connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
@@ -136,10 +185,10 @@ connect(int fd, const struct sockaddr *sa, socklen_t len)
         if (shim_fd_kind(fd) == SHIM_FD_CONN) {
             shim_conn_reset(fd);
         }
-        return shim_real.connect(fd, sa, len);
+        return connect_bare(fd, sa, len, inet);
     }
     if (!shim_fdtab_may_write()) {
-        return shim_real.connect(fd, sa, len);
+        return connect_bare(fd, sa, len, inet);
     }
     int saved = errno;
     int r = shim_conn_connect(fd, sa, len, &gated);

@@ -8,7 +8,10 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
+#include "shim/core/env.h"
+#include "shim/flow/pass.h"
 #include "shim/link/wire.h"
+#include "shim/route/names.h"
 #include "shim/sym/sym.h"
 
 static ssize_t
@@ -31,8 +34,7 @@ check_iov(int cnt)
     return cnt < 0 || cnt > IOV_MAX ? -EINVAL : 0;
 }
 
-SHIM_EXPORT ssize_t
-read(int fd, void *buf, size_t n)
+SYM_BODY(ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n))
 {
     SYM_MESH(fd, read_one(fd, buf, n, SHIM_IO_FILE));
     SYM_BEFORE(fd, POLLIN);
@@ -49,23 +51,20 @@ __read_chk(int fd, void *buf, size_t n, size_t room)
     return shim_real.__read_chk(fd, buf, n, room);
 }
 
-SHIM_EXPORT ssize_t
-write(int fd, const void *buf, size_t n)
+SYM_BODY(ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n))
 {
     SYM_MESH(fd, write_one(fd, buf, n, 0));
     return shim_real.write(fd, buf, n);
 }
 
-SHIM_EXPORT ssize_t
-readv(int fd, const struct iovec *iov, int cnt)
+SYM_BODY(ssize_t, readv, (int fd, const struct iovec *iov, int cnt), (fd, iov, cnt))
 {
     SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_read(fd, iov, cnt, SHIM_IO_FILE));
     SYM_BEFORE(fd, POLLIN);
     return shim_real.readv(fd, iov, cnt);
 }
 
-SHIM_EXPORT ssize_t
-writev(int fd, const struct iovec *iov, int cnt)
+SYM_BODY(ssize_t, writev, (int fd, const struct iovec *iov, int cnt), (fd, iov, cnt))
 {
     SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_write(fd, iov, cnt, 0));
     return shim_real.writev(fd, iov, cnt);
@@ -105,8 +104,7 @@ pwritev64v2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
     return pwritev2(fd, iov, cnt, off, flags);
 }
 
-SHIM_EXPORT ssize_t
-recv(int fd, void *buf, size_t n, int flags)
+SYM_BODY(ssize_t, recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags))
 {
     SYM_MESH(fd, read_one(fd, buf, n, flags));
     SYM_BEFORE(fd, POLLIN);
@@ -134,8 +132,7 @@ read_from(int fd, void *buf, size_t n, int flags, struct sockaddr *sa, socklen_t
     return r;
 }
 
-SHIM_EXPORT ssize_t
-recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *sa, socklen_t *len)
+SYM_BODY(ssize_t, recvfrom, (int fd, void *buf, size_t n, int flags, struct sockaddr *sa, socklen_t *len), (fd, buf, n, flags, sa, len))
 {
     SYM_MESH(fd, read_from(fd, buf, n, flags, sa, len));
     SYM_BEFORE(fd, POLLIN);
@@ -172,16 +169,39 @@ read_msg(int fd, struct msghdr *m, int flags)
     return r;
 }
 
+static void
+received(int fd, int again)
+{
+    shim_pass_received(fd, again != 0);
+}
+
+static void
+passing(int fd, int n)
+{
+    shim_pass_sending(fd, n);
+}
+
 SHIM_EXPORT ssize_t
 recvmsg(int fd, struct msghdr *m, int flags)
 {
     SYM_MESH(fd, read_msg(fd, m, flags));
     SYM_BEFORE(fd, POLLIN);
     ssize_t r = shim_real.recvmsg(fd, m, flags);
-    if (r >= 0 && m->msg_controllen > 0) {
-        shim_wire_received(m);
+    if (r >= 0 && m->msg_controllen > 0 && shim_env.on) {
+        shim_wire_each_fd(m, received, flags & MSG_PEEK);
     }
     return r;
+}
+
+SHIM_EXPORT int
+pidfd_getfd(int pidfd, int target, unsigned flags)
+{
+    int fd = shim_real.pidfd_getfd(pidfd, target, flags), saved = errno;
+    if (fd >= 0 && shim_env.on) {
+        shim_pass_taken(pidfd, fd);
+        errno = saved;
+    }
+    return fd;
 }
 
 static ssize_t
@@ -208,11 +228,16 @@ recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *time
 {
     SYM_MESH(fd, read_many(fd, v, n, flags));
     SYM_BEFORE(fd, POLLIN);
-    return shim_real.recvmmsg(fd, v, n, flags, timeout);
+    int r = shim_real.recvmmsg(fd, v, n, flags, timeout);
+    for (int i = 0; i < r && shim_env.on; i++) {
+        if (v[i].msg_hdr.msg_controllen > 0) {
+            shim_wire_each_fd(&v[i].msg_hdr, received, flags & MSG_PEEK);
+        }
+    }
+    return r;
 }
 
-SHIM_EXPORT ssize_t
-send(int fd, const void *buf, size_t n, int flags)
+SYM_BODY(ssize_t, send, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags))
 {
     SYM_MESH(fd, write_one(fd, buf, n, flags));
     return shim_real.send(fd, buf, n, flags);
@@ -240,6 +265,16 @@ fast_open(int fd, const struct iovec *iov, int cnt, int flags, const struct sock
     return r < 0 ? -errno : r;
 }
 
+/* A datagram to a virtual address. A stream ignores the address. */
+static bool
+goes_nowhere(int fd, const void *sa, socklen_t len)
+{
+    int type = 0;
+    socklen_t size = sizeof(type);
+    return shim_names_stop(sa, len) && sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+           type != SOCK_STREAM;
+}
+
 SHIM_EXPORT ssize_t
 sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *sa, socklen_t len)
 {
@@ -252,6 +287,10 @@ sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *sa, 
             return sym_result(r, saved);
         }
     }
+    if (goes_nowhere(fd, sa, len)) {
+        errno = EHOSTUNREACH;
+        return -1;
+    }
     return shim_real.sendto(fd, buf, n, flags, sa, len);
 }
 
@@ -262,6 +301,21 @@ write_msg(int fd, const struct msghdr *m, int flags)
         return -EMSGSIZE;
     }
     return shim_io_write(fd, m->msg_iov, (int)m->msg_iovlen, flags);
+}
+
+/* Connections among the descriptors stay alive on their way, even if the sender closes its own. */
+static ssize_t
+send_fds(int fd, const struct msghdr *m, int flags)
+{
+    bool carries = m->msg_controllen > 0 && shim_env.on;
+    if (carries) {
+        shim_wire_each_fd(m, passing, 1);
+    }
+    ssize_t r = shim_real.sendmsg(fd, m, flags);
+    if (carries && r < 0) {
+        shim_wire_each_fd(m, passing, -1);
+    }
+    return r;
 }
 
 SHIM_EXPORT ssize_t
@@ -276,7 +330,11 @@ sendmsg(int fd, const struct msghdr *m, int flags)
             return sym_result(r, saved);
         }
     }
-    return shim_real.sendmsg(fd, m, flags);
+    if (goes_nowhere(fd, m->msg_name, m->msg_namelen)) {
+        errno = EHOSTUNREACH;
+        return -1;
+    }
+    return send_fds(fd, m, flags);
 }
 
 static ssize_t
@@ -294,11 +352,40 @@ write_many(int fd, struct mmsghdr *v, unsigned n, int flags)
     return i ? (ssize_t)i : r;
 }
 
+/* How many of n: those before the first one that does not. The next call then says why. */
+static unsigned
+leave(int fd, const struct mmsghdr *v, unsigned n)
+{
+    for (unsigned i = 0; i < n && shim_env.on; i++) {
+        if (goes_nowhere(fd, v[i].msg_hdr.msg_name, v[i].msg_hdr.msg_namelen)) {
+            return i;
+        }
+    }
+    return n;
+}
+
 SHIM_EXPORT int
 sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 {
     SYM_MESH(fd, write_many(fd, v, n, flags));
-    return shim_real.sendmmsg(fd, v, n, flags);
+    unsigned asked = n;
+    n = leave(fd, v, n);
+    if (n == 0 && asked > 0) {
+        errno = EHOSTUNREACH;
+        return -1;
+    }
+    for (unsigned i = 0; i < n && shim_env.on; i++) {
+        if (v[i].msg_hdr.msg_controllen > 0) {
+            shim_wire_each_fd(&v[i].msg_hdr, passing, 1);
+        }
+    }
+    int r = shim_real.sendmmsg(fd, v, n, flags);
+    for (unsigned i = r < 0 ? 0 : (unsigned)r; i < n && shim_env.on; i++) {
+        if (v[i].msg_hdr.msg_controllen > 0) {
+            shim_wire_each_fd(&v[i].msg_hdr, passing, -1);
+        }
+    }
+    return r;
 }
 
 SHIM_EXPORT ssize_t
@@ -314,17 +401,15 @@ sendfile64(int fd, int in, off_t *off, size_t n)
     return sendfile(fd, in, off, n);
 }
 
-/* EINVAL is what programs fall back from, to read and write. */
 SHIM_EXPORT ssize_t
 splice(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
 {
-    if (shim_fd_is_mesh(in) || shim_fd_is_mesh(out)) {
-        errno = EINVAL;
-        return -1;
-    }
+    SYM_MESH(in, shim_io_splice(in, in_off, out, out_off, n, flags));
+    SYM_MESH(out, shim_io_splice(in, in_off, out, out_off, n, flags));
     return shim_real.splice(in, in_off, out, out_off, n, flags);
 }
 
+/* Never works on sockets [copy_file_range(2)]. */
 SHIM_EXPORT ssize_t
 copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
 {

@@ -1,25 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Exported symbols: the life of descriptors and of the process; and the constructor.
+ * Exported symbols: the life of descriptors; and the constructor.
  */
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdarg.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "shim/core/env.h"
+#include "shim/core/nouring.h"
 #include "shim/core/lock.h"
-#include "shim/core/stat.h"
+#include "shim/core/region.h"
+#include "shim/core/stdio.h"
 #include "shim/flow/ident.h"
-#include "shim/link/link.h"
 #include "shim/ready/ready.h"
 #include "shim/sym/sym.h"
+
+/* Our own descriptor: as far as the program knows, the number is not open. */
+static bool
+is_private(int fd)
+{
+    return shim_fd_kind(fd) == SHIM_FD_PRIVATE && shim_region_fd() == fd;
+}
 
 SHIM_EXPORT int
 close(int fd)
 {
     if (shim_fd_word(fd) == 0) {
         return shim_real.close(fd);
+    }
+    if (is_private(fd)) {
+        errno = EBADF;
+        return -1;
     }
     if (shim_gate_any() && shim_fdtab_may_write()) {
         shim_gate_forget(fd);
@@ -42,11 +54,26 @@ close_known(unsigned first, unsigned last)
     }
 }
 
+/* Around our own descriptor. */
+static int
+close_range_real(unsigned first, unsigned last, int flags)
+{
+    int own = shim_region_fd();
+    if (own < 0 || (unsigned)own < first || (unsigned)own > last) {
+        return shim_real.close_range(first, last, flags);
+    }
+    int r = first < (unsigned)own ? shim_real.close_range(first, (unsigned)own - 1, flags) : 0;
+    return r == 0 && (unsigned)own < last ? shim_real.close_range((unsigned)own + 1, last, flags) : r;
+}
+
 SHIM_EXPORT int
 close_range(unsigned first, unsigned last, int flags)
 {
     if (first <= last && !(flags & CLOSE_RANGE_CLOEXEC)) {
+        int saved = errno;
         close_known(first, last);
+        errno = saved;
+        return close_range_real(first, last, flags);
     }
     return shim_real.close_range(first, last, flags);
 }
@@ -54,18 +81,49 @@ close_range(unsigned first, unsigned last, int flags)
 SHIM_EXPORT void
 closefrom(int low)
 {
-    close_known(low < 0 ? 0 : (unsigned)low, ~0u);
-    shim_real.closefrom(low);
+    unsigned first = low < 0 ? 0 : (unsigned)low;
+    int saved = errno;
+    close_known(first, ~0u);
+    if (close_range_real(first, ~0u, 0) != 0) { /* a kernel without it [close_range(2)] */
+        int own = shim_region_fd();
+        for (unsigned fd = first; own >= 0 && fd < (unsigned)own; fd++) {
+            (void)sys_close((int)fd);
+        }
+        shim_real.closefrom(own >= (int)first ? own + 1 : (int)first);
+    }
+    errno = saved;
+}
+
+/* Streams that the program has already lie on the three standard numbers; others come by fdopen. */
+static bool
+is_refused(int from, int to)
+{
+    return shim_stdio_refused() && to >= 0 && to <= 2 && shim_fd_is_mesh(from);
+}
+
+static int
+duplicated(int from, int to)
+{
+    if (is_refused(from, to)) {
+        (void)sys_close(to);
+        return sym_stdio_refuse();
+    }
+    if (to >= 0) {
+        shim_conn_dup(from, to);
+    }
+    return to;
 }
 
 SHIM_EXPORT int
 dup(int fd)
 {
-    int r = shim_real.dup(fd);
-    if (r >= 0) {
-        shim_conn_dup(fd, r);
+    int to;
+    if (is_private(fd)) {
+        errno = EBADF;
+        return -1;
     }
-    return r;
+    SYM_NUMBER(to, shim_real.dup(fd));
+    return duplicated(fd, to);
 }
 
 /* The target's connection ends only if the call will succeed. */
@@ -73,6 +131,12 @@ static void
 before_replace(int from, int to)
 {
     if (from != to && shim_fd_word(to) && sys_fcntl(from, F_GETFD, 0) >= 0) {
+        if (is_private(to)) {
+            if (shim_fdtab_may_write()) {
+                shim_region_yield(to);
+            }
+            return;
+        }
         if (shim_gate_any() && shim_fdtab_may_write()) {
             shim_gate_forget(to);
         }
@@ -83,6 +147,9 @@ before_replace(int from, int to)
 SHIM_EXPORT int
 dup2(int from, int to)
 {
+    if (is_refused(from, to)) {
+        return sym_stdio_refuse();
+    }
     before_replace(from, to);
     int r = shim_real.dup2(from, to);
     if (r >= 0 && (shim_fd_word(from) || shim_fd_word(to))) {
@@ -94,6 +161,9 @@ dup2(int from, int to)
 SHIM_EXPORT int
 dup3(int from, int to, int flags)
 {
+    if (is_refused(from, to)) {
+        return sym_stdio_refuse();
+    }
     before_replace(from, to);
     int r = shim_real.dup3(from, to, flags);
     if (r >= 0 && (shim_fd_word(from) || shim_fd_word(to))) {
@@ -102,14 +172,20 @@ dup3(int from, int to, int flags)
     return r;
 }
 
-static int
+/* Only what makes a descriptor, and one of our own, is any matter of ours. */
+static inline int
 fcntl_common(int (*real)(int, int, ...), int fd, int cmd, void *arg)
 {
-    int r = real(fd, cmd, arg);
-    if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)) {
-        shim_conn_dup(fd, r);
+    int r;
+    if (is_private(fd)) {
+        errno = EBADF;
+        return -1;
     }
-    return r;
+    if (__builtin_expect(cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC, 1)) {
+        return real(fd, cmd, arg);
+    }
+    SYM_NUMBER(r, real(fd, cmd, arg));
+    return duplicated(fd, r);
 }
 
 SHIM_EXPORT int
@@ -132,109 +208,24 @@ fcntl64(int fd, int cmd, ...)
     return fcntl_common(shim_real.fcntl64, fd, cmd, arg);
 }
 
-static void
-before_fork(void)
-{
-    shim_work_before_fork();
-    shim_conn_before_fork();
-}
+/* A program that was built with ThreadSanitizer has a runtime that sees each memcpy of ours and none of
+ * our locks; what it would take for races is no business of the program's. Asked before anything runs;
+ * one that the program has itself comes first. Ours built so reports for us. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define OWN_REPORTS
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(OWN_REPORTS)
+#define UNSEEN ""
+#else
+#define UNSEEN "called_from_lib:libmesh.so\ncalled_from_lib:libmesh-engine.so\n"
+#endif
 
-static void
-in_parent(void)
+SHIM_EXPORT const char *
+__tsan_default_suppressions(void)
 {
-    shim_work_after_fork(false);
-}
-
-static void
-in_child(void)
-{
-    shim_lock_forked();
-    shim_fdtab_forked();
-    shim_work_after_fork(true);
-    shim_link_forked();
-    shim_ident_forked();
-    shim_gate_forked();
-    shim_stat_forked();
-}
-
-/* fork() runs the handlers that the constructor left with libc; _Fork() runs none [_Fork(3)]. */
-SHIM_EXPORT pid_t
-_Fork(void)
-{
-    if (!shim_env.on) {
-        return shim_real._Fork();
-    }
-    before_fork();
-    pid_t pid = shim_real._Fork();
-    if (pid == 0) {
-        in_child();
-    } else {
-        in_parent();
-        if (pid < 0) {
-            shim_conn_fork_failed();
-        }
-    }
-    return pid;
-}
-
-/* What was written must not be lost because the program ends; a vfork child has no say. */
-static void
-finish(void)
-{
-    if (shim_env.on && shim_work_any() && shim_fdtab_may_write()) {
-        shim_work_finish();
-    }
-}
-
-SHIM_EXPORT void
-_exit(int status)
-{
-    finish();
-    shim_real._exit(status);
-    __builtin_unreachable();
-}
-
-SHIM_EXPORT void
-_Exit(int status)
-{
-    finish();
-    shim_real._Exit(status);
-    __builtin_unreachable();
-}
-
-SHIM_EXPORT long
-syscall(long n, ...)
-{
-    long a[6];
-    va_list ap;
-    va_start(ap, n);
-    for (int i = 0; i < 6; i++) {
-        a[i] = va_arg(ap, long);
-    }
-    va_end(ap);
-    switch (n) {
-    case SYS_io_uring_setup: /* its reads and writes would pass us by */
-        if (shim_env.on) {
-            errno = ENOSYS;
-            return -1;
-        }
-        break;
-    case SYS_read:
-        return read((int)a[0], (void *)a[1], (size_t)a[2]);
-    case SYS_write:
-        return write((int)a[0], (const void *)a[1], (size_t)a[2]);
-    case SYS_close:
-        return close((int)a[0]);
-    case SYS_sendto:
-        return sendto((int)a[0], (const void *)a[1], (size_t)a[2], (int)a[3],
-                      (const struct sockaddr *)a[4], (socklen_t)a[5]);
-    case SYS_recvfrom:
-        return recvfrom((int)a[0], (void *)a[1], (size_t)a[2], (int)a[3], (struct sockaddr *)a[4],
-                        (socklen_t *)a[5]);
-    default:
-        break;
-    }
-    return shim_real.syscall(n, a[0], a[1], a[2], a[3], a[4], a[5]);
+    return UNSEEN;
 }
 
 __attribute__((constructor)) static void
@@ -245,13 +236,12 @@ start(void)
     if (!shim_env.on) {
         return;
     }
+    shim_nouring_start();
     shim_fdtab_forked();
     shim_gate_init();
-    pthread_atfork(before_fork, in_parent, in_child);
-}
-
-__attribute__((destructor)) static void
-stop(void)
-{
-    finish();
+    sym_stdio_init();
+    sym_fork_start();
+    shim_ident_start();
+    sym_exit_start();
+    sym_exec_start();
 }

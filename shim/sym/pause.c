@@ -26,11 +26,12 @@ drive_until(uint64_t deadline)
 
 #define CHILD_TICK UINT64_C(5000000)
 
-/* A child's end is no descriptor: looked for in between. */
+/* A child's end is no descriptor: looked for in between. Not for connections that end by time, which may do
+ * so for hours; who waits here looks at none of them. */
 SHIM_EXPORT pid_t
 wait4(pid_t pid, int *status, int options, struct rusage *usage)
 {
-    while (shim_work_any() && !(options & WNOHANG) && shim_fdtab_may_write()) {
+    while (shim_work_items() && !(options & WNOHANG) && shim_fdtab_may_write()) {
         pid_t r = shim_real.wait4(pid, status, options | WNOHANG, usage);
         if (r != 0) {
             return r;
@@ -46,14 +47,14 @@ wait4(pid_t pid, int *status, int options, struct rusage *usage)
 SHIM_EXPORT pid_t
 waitpid(pid_t pid, int *status, int options)
 {
-    return shim_work_any() ? wait4(pid, status, options, NULL)
-                           : shim_real.waitpid(pid, status, options);
+    return shim_work_items() ? wait4(pid, status, options, NULL)
+                             : shim_real.waitpid(pid, status, options);
 }
 
 SHIM_EXPORT pid_t
 wait(int *status)
 {
-    return shim_work_any() ? wait4(-1, status, 0, NULL) : shim_real.wait(status);
+    return shim_work_items() ? wait4(-1, status, 0, NULL) : shim_real.wait(status);
 }
 
 /* What is left of a relative sleep after driving; interrupted: as the handler left it. */

@@ -5,6 +5,7 @@
  */
 #include <sys/time.h>
 
+#include "shim/flow/service.h"
 #include "shim/ready/ready.h"
 #include "shim/sym/sym.h"
 
@@ -17,7 +18,7 @@ busy(struct pollfd *p, nfds_t n)
             shim_conn_wake(p[i].fd);
         }
     }
-    return shim_work_any();
+    return shim_work_any() || shim_slot_any_whole();
 }
 
 static bool
@@ -28,7 +29,17 @@ busy_sets(int n, const fd_set *rd, const fd_set *wr)
             shim_conn_wake(fd);
         }
     }
-    return shim_work_any();
+    return shim_work_any() || shim_slot_any_whole();
+}
+
+/* What was found, as the program is to see it. */
+static int
+found(struct pollfd *p, nfds_t n, int r)
+{
+    if (r > 0 && atomic_load_explicit(&shim_service_used, memory_order_relaxed)) {
+        shim_service_mend(p, n);
+    }
+    return r;
 }
 
 SHIM_EXPORT int
@@ -36,16 +47,17 @@ poll(struct pollfd *p, nfds_t n, int ms)
 {
     if (busy(p, n)) {
         int saved = errno;
-        return (int)sym_result(shim_ready_poll(p, n, shim_ready_deadline_ms(ms), NULL), saved);
+        return found(p, n, (int)sym_result(shim_ready_poll(p, n, shim_ready_deadline_ms(ms), NULL), saved));
     }
-    return shim_real.poll(p, n, ms);
+    return found(p, n, shim_real.poll(p, n, ms));
 }
 
 SHIM_EXPORT int
 __poll_chk(struct pollfd *p, nfds_t n, int ms, size_t room)
 {
-    return n <= room / sizeof(*p) && busy(p, n) ? poll(p, n, ms)
-                                                     : shim_real.__poll_chk(p, n, ms, room);
+    return n <= room / sizeof(*p) && busy(p, n)
+               ? poll(p, n, ms)
+               : found(p, n, shim_real.__poll_chk(p, n, ms, room));
 }
 
 SHIM_EXPORT int
@@ -53,9 +65,9 @@ ppoll(struct pollfd *p, nfds_t n, const struct timespec *ts, const sigset_t *mas
 {
     if (busy(p, n)) {
         int saved = errno;
-        return (int)sym_result(shim_ready_poll(p, n, shim_ready_deadline(ts), mask), saved);
+        return found(p, n, (int)sym_result(shim_ready_poll(p, n, shim_ready_deadline(ts), mask), saved));
     }
-    return shim_real.ppoll(p, n, ts, mask);
+    return found(p, n, shim_real.ppoll(p, n, ts, mask));
 }
 
 SHIM_EXPORT int
@@ -64,7 +76,7 @@ __ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *ts, const sigset_
 {
     return n <= room / sizeof(*p) && busy(p, n)
                ? ppoll(p, n, ts, mask)
-               : shim_real.__ppoll_chk(p, n, ts, mask, room);
+               : found(p, n, shim_real.__ppoll_chk(p, n, ts, mask, room));
 }
 
 /* select(2) on Linux leaves the time that was left. */
@@ -110,19 +122,26 @@ remember_epoll(int fd)
 SHIM_EXPORT int
 epoll_create(int size)
 {
-    return remember_epoll(shim_real.epoll_create(size));
+    int fd;
+    SYM_NUMBER(fd, shim_real.epoll_create(size));
+    return remember_epoll(fd);
 }
 
 SHIM_EXPORT int
 epoll_create1(int flags)
 {
-    return remember_epoll(shim_real.epoll_create1(flags));
+    int fd;
+    SYM_NUMBER(fd, shim_real.epoll_create1(flags));
+    return remember_epoll(fd);
 }
 
 SHIM_EXPORT int
 epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
     enum shim_fd_kind kind = shim_fd_kind(fd);
+    if (kind == SHIM_FD_INHERITED) {
+        shim_conn_wake(fd);
+    }
     if (kind == SHIM_FD_FRESH || kind == SHIM_FD_CONN) {
         int saved = errno;
         return (int)sym_result(shim_gate_ctl(epfd, op, fd, ev), saved);
@@ -136,46 +155,48 @@ involved(void)
     return shim_work_any() || shim_gate_any();
 }
 
+/* Not inlined, so that a wait which is no matter of ours saves nothing for it. */
+static __attribute__((noinline)) int
+epoll_involved(int epfd, struct epoll_event *ev, int max, int ms, const sigset_t *mask)
+{
+    int saved = errno;
+    return (int)sym_result(shim_ready_epoll(epfd, ev, max, shim_ready_deadline_ms(ms), mask), saved);
+}
+
+/* A connection began in another thread while the call slept, since the tick `start`: what is hidden goes, and if
+ * that was all, the rest of the time is waited. Not less than was asked for; two ticks more at most, so
+ * that the calls to which this does not happen need not ask for the exact time. */
+static __attribute__((noinline)) int
+epoll_slept(int epfd, struct epoll_event *ev, int n, int max, int ms, uint64_t start, const sigset_t *mask)
+{
+    n = shim_gate_strip(epfd, ev, n, max);
+    uint64_t now = shim_tick(), gone = now > start + SHIM_TICK ? (now - start - SHIM_TICK) / 1000000 : 0;
+    if (n > 0 || ms == 0 || (ms > 0 && gone >= (uint64_t)ms)) {
+        return n;
+    }
+    return epoll_involved(epfd, ev, max, ms > 0 ? ms - (int)gone : ms, mask);
+}
+
 SHIM_EXPORT int
 epoll_wait(int epfd, struct epoll_event *ev, int max, int ms)
 {
-    if (!involved()) {
-        uint64_t start = ms > 0 ? shim_now() : 0;
-        int n = shim_real.epoll_wait(epfd, ev, max, ms);
-        if (n <= 0 || !involved()) {
-            return n;
-        }
-        n = shim_gate_strip(epfd, ev, n, max); /* a connection began while we slept */
-        uint64_t gone = ms > 0 ? (shim_now() - start) / 1000000 : 0;
-        if (n > 0 || ms == 0 || (ms > 0 && gone >= (uint64_t)ms)) {
-            return n;
-        }
-        ms = ms > 0 ? ms - (int)gone : ms;
+    if (involved()) {
+        return epoll_involved(epfd, ev, max, ms, NULL);
     }
-    int saved = errno;
-    return (int)sym_result(shim_ready_epoll(epfd, ev, max, shim_ready_deadline_ms(ms), NULL),
-                           saved);
+    uint64_t start = ms > 0 ? shim_tick() : 0;
+    int n = shim_real.epoll_wait(epfd, ev, max, ms);
+    return n <= 0 || !involved() ? n : epoll_slept(epfd, ev, n, max, ms, start, NULL);
 }
 
 SHIM_EXPORT int
 epoll_pwait(int epfd, struct epoll_event *ev, int max, int ms, const sigset_t *mask)
 {
-    if (!involved()) {
-        uint64_t start = ms > 0 ? shim_now() : 0;
-        int n = shim_real.epoll_pwait(epfd, ev, max, ms, mask);
-        if (n <= 0 || !involved()) {
-            return n;
-        }
-        n = shim_gate_strip(epfd, ev, n, max);
-        uint64_t gone = ms > 0 ? (shim_now() - start) / 1000000 : 0;
-        if (n > 0 || ms == 0 || (ms > 0 && gone >= (uint64_t)ms)) {
-            return n;
-        }
-        ms = ms > 0 ? ms - (int)gone : ms;
+    if (involved()) {
+        return epoll_involved(epfd, ev, max, ms, mask);
     }
-    int saved = errno;
-    return (int)sym_result(shim_ready_epoll(epfd, ev, max, shim_ready_deadline_ms(ms), mask),
-                           saved);
+    uint64_t start = ms > 0 ? shim_tick() : 0;
+    int n = shim_real.epoll_pwait(epfd, ev, max, ms, mask);
+    return n <= 0 || !involved() ? n : epoll_slept(epfd, ev, n, max, ms, start, mask);
 }
 
 SHIM_EXPORT int

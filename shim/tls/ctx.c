@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Identities. One SSL_CTX serves both roles: TLS 1.3 only, mutual, no tickets, no sessions.
+ * Identities. One SSL_CTX serves both roles: TLS 1.3 only, mutual, no sessions of OpenSSL's own.
  *
  * The swap takes no lock, because a lock held by another thread at fork would stay shut in the
  * child. A reader announces itself in `readers` while it turns the pointer into a reference; the
@@ -11,13 +11,16 @@
 #include "shim/tls/ctx.h"
 
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "shim/tls/certs.h"
+#include "shim/tls/hello.h"
 #include "shim/tls/hs.h"
+#include "shim/tls/mem.h"
+#include "shim/tls/suite.h"
 #include "shim/tls/verify.h"
 
 #define CHAIN_MAX   (32 << 10) /* bytes of certificates that a peer may send */
@@ -116,6 +119,7 @@ settings_use(SSL_CTX *ssl)
     SSL_CTX_set_max_cert_list(ssl, CHAIN_MAX);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_CTX_set_verify_depth(ssl, DEPTH_MAX);
+    SSL_CTX_set_psk_use_session_callback(ssl, shim_hello_on_psk);
     SSL_CTX_set_keylog_callback(ssl, shim_hs_on_keylog);
     SSL_CTX_set_info_callback(ssl, shim_hs_on_info);
     return 1;
@@ -130,11 +134,30 @@ has_blobs(const struct shim_identity *id)
                              strnlen(id->trust_domain, SHIM_SPIFFE_TD_MAX + 1));
 }
 
+/* Who has the key and trusts the same authorities. */
+static int
+ticket_key_make(struct shim_ctx *c, const struct shim_identity *id)
+{
+    static const char name[] = "libmesh tickets";
+    const struct shim_suite *s = shim_suite_find(0x1301);
+    uint8_t who[32] = {0};
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    int ok = md != NULL && EVP_DigestInit_ex2(md, s->md, NULL) == 1 &&
+             EVP_DigestUpdate(md, name, sizeof(name)) == 1 && EVP_DigestUpdate(md, id->key, id->key_len) == 1 &&
+             EVP_DigestUpdate(md, id->bundle, id->bundle_len) == 1 &&
+             EVP_DigestFinal_ex(md, c->ticket_key, NULL) == 1 &&
+             shim_suite_hmac(s, c->ticket_key, (const uint8_t *)name, sizeof(name), who) == MESH_OK;
+    EVP_MD_CTX_free(md);
+    memcpy(c->who, who, sizeof(c->who));
+    return ok;
+}
+
 static void
 ctx_free(struct shim_ctx *c)
 {
     SSL_CTX_free(c->ssl);
-    free(c);
+    OPENSSL_free(atomic_load(&c->hello));
+    OPENSSL_clear_free(c, sizeof(*c));
 }
 
 /* NULL and *e when `id` will not do. */
@@ -144,7 +167,7 @@ ctx_new(const struct shim_identity *id, enum mesh_err *e)
     *e = MESH_E_NO_IDENTITY;
     if (!has_blobs(id))
         return NULL;
-    struct shim_ctx *c = calloc(1, sizeof(*c));
+    struct shim_ctx *c = OPENSSL_zalloc(sizeof(*c));
     if (c == NULL || (c->ssl = SSL_CTX_new(TLS_method())) == NULL) {
         *e = MESH_E_NO_MEMORY;
         goto out;
@@ -154,7 +177,7 @@ ctx_new(const struct shim_identity *id, enum mesh_err *e)
     memcpy(c->td, id->trust_domain, c->td_len + 1);
     SSL_CTX_set_cert_verify_callback(c->ssl, shim_verify_on_peer, c);
     if (settings_use(c->ssl) && chain_use(c->ssl, id) && key_use(c->ssl, id) &&
-        bundle_use(c->ssl, id)) {
+        bundle_use(c->ssl, id) && ticket_key_make(c, id)) {
         *e = MESH_OK;
         return c;
     }
@@ -207,10 +230,13 @@ enum mesh_err
 shim_ctx_set(const struct shim_identity *id)
 {
     enum mesh_err e = MESH_OK;
+    unsigned lacks = shim_mem_lacks();
     ERR_clear_error();
     struct shim_ctx *c = ctx_new(id, &e);
     if (c != NULL)
         swap(c);
+    else if (shim_mem_lacks() != lacks)
+        e = MESH_E_NO_MEMORY;
     ERR_clear_error();
     return e;
 }
@@ -237,4 +263,5 @@ void
 shim_ctx_fini(void)
 {
     swap(NULL);
+    shim_certs_fini();
 }

@@ -15,12 +15,17 @@
 #include "shim/tls/spiffe.h"
 #include "shim/tls/tls.h"
 
+struct shim_hello;
+
 struct shim_ctx {
     atomic_uint refs;
     SSL_CTX *ssl; /* both roles */
     size_t td_len;
     char td[SHIM_SPIFFE_TD_MAX + 1];
     struct shim_ctx *retired; /* next in the list of those whose base reference is still held */
+    uint8_t ticket_key[32], who[16]; /* see ticket.c */
+    struct shim_hello *_Atomic hello; /* see psk_client.c; NULL until one was needed */
+    atomic_int repeats; /* OpenSSL's hello: 1, it does; -1, it does not; 0: not known */
     struct shim_seen seen;    /* peers verified under this identity */
 };
 

@@ -16,6 +16,7 @@
 #include "shim/tls/ctx.h"
 #include "shim/tls/gate.h"
 #include "shim/tls/hs.h"
+#include "shim/tls/libc.h"
 #include "shim/tls/mem.h"
 #include "shim/tls/record.h"
 #include "shim/tls/suite.h"
@@ -72,10 +73,29 @@ hs_step(struct shim_hs *hs, const uint8_t *in, size_t len, uint8_t *out, size_t 
     return st;
 }
 
+static void
+thread_end(void)
+{
+    shim_gate_enter();
+    shim_libc_thread_end();
+    shim_gate_leave();
+}
+
+static void
+hs_offer(struct shim_hs *hs, const struct shim_ticket *t)
+{
+    shim_gate_enter();
+    shim_hs_offer(hs, t);
+    shim_gate_leave();
+}
+
 static const struct shim_tls_ops ops = {
     .abi = SHIM_TLS_ABI,
     .identity_set = identity_set,
     .hs_new = hs_new,
+    .hs_expect = shim_hs_expect,
+    .hs_offer = hs_offer,
+    .tickets = shim_hs_tickets,
     .hs_free = hs_free,
     .hs_step = hs_step,
     .hs_result = shim_hs_result,
@@ -84,6 +104,7 @@ static const struct shim_tls_ops ops = {
     .key_update = shim_record_key_update,
     .key_update_due = shim_record_key_update_due,
     .wipe = wipe,
+    .thread_end = thread_end,
 };
 
 static enum mesh_err
@@ -93,6 +114,9 @@ openssl_init(void)
     shim_mem_init();
     /* The first call decides; those inside OpenSSL that ask for the defaults come too late. */
     if (OPENSSL_init_crypto(opts, NULL) != 1 || OPENSSL_init_ssl(opts, NULL) != 1)
+        return MESH_E_ENGINE;
+    /* Succeeded, and still there may be no library context if memory ran out: a fetch would crash. */
+    if (OSSL_LIB_CTX_get0_global_default() == NULL)
         return MESH_E_ENGINE;
     enum mesh_err e = shim_suite_init();
     if (e == MESH_OK)
@@ -114,9 +138,10 @@ setup(void)
 }
 
 __attribute__((visibility("default"))) const struct shim_tls_ops *
-shim_tls_engine(void)
+shim_tls_engine(void (*on_thread)(void))
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    shim_libc_init(on_thread);
     if (pthread_once(&once, setup) != 0 || state != MESH_OK)
         return NULL;
     return &ops;

@@ -27,7 +27,7 @@ static void
 nap(void)
 {
     const struct timespec t = {0, NAP_NS};
-    (void)sys_call(SYS_nanosleep, &t, NULL, 0, 0); /* libc's would be our own wrapper */
+    (void)sys_raw6(SYS_nanosleep, (long)&t, 0, 0, 0, 0, 0); /* libc's would be our own wrapper */
 }
 
 void

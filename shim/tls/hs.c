@@ -2,7 +2,8 @@
  *
  * Handshakes. OpenSSL reads and writes the caller's buffers through a BIO of our own; what does
  * not fit the caller's output waits in `spill`. The traffic secrets come by the keylog callback,
- * for want of another way; once they are turned into keys the SSL object is freed.
+ * for want of another way; once they are turned into keys the SSL object is freed. It is made when it is
+ * needed: a handshake that resumes by a ticket is psk.h's, until the client's offer is declined.
  *
  *   MORE --step--> DONE     keys in res.tx, res.rx
  *              \-> FAILED   res.err, res.alert
@@ -10,7 +11,6 @@
  */
 #include "shim/tls/hs.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/bio.h>
@@ -19,7 +19,9 @@
 #include "shim/tls/cache.h"
 #include "shim/tls/ctx.h"
 #include "shim/tls/mem.h"
+#include "shim/tls/psk.h"
 #include "shim/tls/suite.h"
+#include "shim/tls/ticket.h"
 
 #define SECRET_MAX sizeof(((struct shim_key *)0)->secret)
 
@@ -29,7 +31,11 @@ struct secret {
 };
 
 struct shim_hs {
-    SSL *ssl; /* NULL once the state is final */
+    SSL *ssl; /* once OpenSSL has something to say, until the state is final */
+    struct shim_psk *psk; /* while we resume */
+    size_t replayed; /* bytes of the hello that OpenSSL has said again */
+    int replaying;
+    int64_t until; /* the peer's certificates are valid so long */
     struct shim_ctx *ctx;
     int server, begun;
     enum shim_hs_state state;
@@ -45,11 +51,13 @@ struct shim_hs {
     uint8_t *spill; /* output that found no room; OPENSSL_malloc */
     size_t spill_at, spill_len, spill_cap;
 
+    int expects;
     size_t expect_len;
-    char expect[]; /* SPIFFE ID that the peer must show, "" for any */
+    char expect[MESH_ID_MAX]; /* SPIFFE ID that the peer must show; "" is nobody's */
 };
 
 static BIO_METHOD *bio_method; /* set once by shim_hs_init */
+static shim_ticket_find *_Atomic find_ticket;
 
 static int
 bio_read(BIO *b, char *buf, int n)
@@ -84,21 +92,37 @@ spill_add(struct shim_hs *hs, const void *p, size_t n)
 }
 
 static int
+put(struct shim_hs *hs, const void *p, size_t n)
+{
+    size_t room = hs->out_cap - hs->out_len, now = n < room ? n : room;
+    if (hs->spill_len > hs->spill_at)
+        now = 0; /* keep the order */
+    if (now < n && !spill_add(hs, (const uint8_t *)p + now, n - now))
+        return 0;
+    if (now > 0)
+        memcpy(hs->out + hs->out_len, p, now);
+    hs->out_len += now;
+    return 1;
+}
+
+/* What was sent is not sent again; it must be the same. */
+static int
+is_replay(struct shim_hs *hs, const void *p, size_t n)
+{
+    if (n > hs->psk->hello_len - hs->replayed || memcmp(hs->psk->hello + hs->replayed, p, n) != 0)
+        return 0;
+    hs->replayed += n;
+    return 1;
+}
+
+static int
 bio_write(BIO *b, const char *buf, int n)
 {
     struct shim_hs *hs = BIO_get_data(b);
     BIO_clear_retry_flags(b);
     if (n <= 0)
         return 0;
-    size_t room = hs->out_cap - hs->out_len, now = (size_t)n < room ? (size_t)n : room;
-    if (hs->spill_len > hs->spill_at)
-        now = 0; /* keep the order */
-    if (now < (size_t)n && !spill_add(hs, buf + now, (size_t)n - now))
-        return -1;
-    if (now > 0)
-        memcpy(hs->out + hs->out_len, buf, now);
-    hs->out_len += now;
-    return n;
+    return (hs->replaying ? is_replay(hs, buf, (size_t)n) : put(hs, buf, (size_t)n)) ? n : -1;
 }
 
 static long
@@ -135,7 +159,8 @@ ssl_init(struct shim_hs *hs)
         return 0;
     BIO_set_data(b, hs);
     SSL_set_bio(hs->ssl, b, b);
-    SSL_set_app_data(hs->ssl, hs);
+    if (SSL_set_app_data(hs->ssl, hs) != 1)
+        return 0; /* no memory; the callbacks would find nobody */
     if (hs->server)
         SSL_set_accept_state(hs->ssl);
     else
@@ -149,29 +174,53 @@ ssl_fini(struct shim_hs *hs)
 {
     SSL_free(hs->ssl);
     hs->ssl = NULL;
+    shim_psk_free(hs->psk);
+    hs->psk = NULL;
     shim_ctx_put(hs->ctx);
     hs->ctx = NULL;
     shim_mem_wipe(&hs->client, sizeof(hs->client));
     shim_mem_wipe(&hs->server_secret, sizeof(hs->server_secret));
 }
 
+void
+shim_hs_expect(struct shim_hs *hs, const char *id)
+{
+    hs->expects = 1;
+    hs->expect_len = strnlen(id, sizeof(hs->expect)); /* at its longest no identity is equal to it */
+    memcpy(hs->expect, id, hs->expect_len);
+}
+
 struct shim_hs *
 shim_hs_new(int server, const char *expect_id)
 {
-    size_t n = expect_id != NULL ? strlen(expect_id) : 0;
-    struct shim_hs *hs = calloc(1, sizeof(*hs) + n + 1);
+    struct shim_hs *hs = OPENSSL_zalloc(sizeof(*hs));
     if (hs == NULL)
         return NULL;
     hs->server = server != 0;
-    hs->expect_len = n;
-    if (n > 0)
-        memcpy(hs->expect, expect_id, n);
+    if (expect_id != NULL)
+        shim_hs_expect(hs, expect_id);
     hs->ctx = shim_ctx_get();
-    if (hs->ctx != NULL && ssl_init(hs))
+    if (hs->ctx != NULL)
         return hs;
     shim_hs_free(hs);
-    ERR_clear_error();
     return NULL;
+}
+
+void
+shim_hs_tickets(shim_ticket_find *find)
+{
+    atomic_store(&find_ticket, find);
+}
+
+void
+shim_hs_offer(struct shim_hs *hs, const struct shim_ticket *t)
+{
+    size_t n = strnlen(t->peer, sizeof(t->peer));
+    if (hs->server || hs->psk != NULL || hs->ssl != NULL ||
+        (hs->expects && (n != hs->expect_len || memcmp(t->peer, hs->expect, n) != 0)))
+        return;
+    hs->psk = shim_psk_offer(hs->ctx, t);
+    ERR_clear_error();
 }
 
 void
@@ -181,8 +230,7 @@ shim_hs_free(struct shim_hs *hs)
         return;
     ssl_fini(hs);
     OPENSSL_free(hs->spill);
-    shim_mem_wipe(hs, sizeof(*hs));
-    free(hs);
+    OPENSSL_free(hs); /* wipes */
 }
 
 int
@@ -204,10 +252,11 @@ id_copy(char out[MESH_ID_MAX], const char *id, size_t n)
 }
 
 enum mesh_err
-shim_hs_peer_id(struct shim_hs *hs, const char *id, size_t n)
+shim_hs_peer_id(struct shim_hs *hs, const char *id, size_t n, int64_t until)
 {
+    hs->until = until;
     id_copy(hs->res.peer_id, id, n);
-    if (hs->expect_len > 0 && (hs->expect_len != n || memcmp(hs->expect, id, n) != 0))
+    if (hs->expects && (hs->expect_len != n || memcmp(hs->expect, id, n) != 0))
         return MESH_E_IDENTITY;
     return MESH_OK;
 }
@@ -296,9 +345,11 @@ hs_end(struct shim_hs *hs, enum mesh_err e)
 
 /* What stopped OpenSSL; the verifier's word comes first, being the most exact. */
 static enum mesh_err
-failure(const struct shim_hs *hs)
+failure(const struct shim_hs *hs, unsigned lacks)
 {
     unsigned long code = ERR_peek_error();
+    if (shim_mem_lacks() != lacks)
+        return MESH_E_NO_MEMORY; /* whatever that looked like to who asked for it */
     if (hs->verdict != MESH_OK)
         return hs->verdict;
     if (hs->alert_in != 0)
@@ -323,16 +374,112 @@ failure(const struct shim_hs *hs)
 }
 
 static void
+ssl_end(struct shim_hs *hs)
+{
+    enum mesh_err e = keys_make(hs);
+    /* Bytes beyond the last record would be lost with the SSL: the caller's mistake. And who came by a key has
+     * shown no certificate: that is psk.c's to do, never OpenSSL's. */
+    if (hs->in_len > 0 || SSL_session_reused(hs->ssl))
+        e = MESH_E_HANDSHAKE;
+    if (e == MESH_OK)
+        shim_ticket_make(&hs->res.ticket, hs->ctx, hs->ssl, hs->res.peer_id, hs->until);
+    hs_end(hs, e);
+}
+
+static void
 hs_advance(struct shim_hs *hs)
 {
+    unsigned lacks = shim_mem_lacks();
     ERR_clear_error();
-    int rc = SSL_do_handshake(hs->ssl);
-    if (rc == 1)
-        /* Bytes beyond the last record would be lost with the SSL: the caller's mistake. */
-        hs_end(hs, hs->in_len == 0 ? keys_make(hs) : MESH_E_HANDSHAKE);
-    else if (SSL_get_error(hs->ssl, rc) != SSL_ERROR_WANT_READ)
-        hs_end(hs, failure(hs));
+    if (hs->ssl == NULL && !ssl_init(hs)) {
+        hs_end(hs, MESH_E_NO_MEMORY);
+    } else {
+        int rc = SSL_do_handshake(hs->ssl);
+        if (rc == 1)
+            ssl_end(hs);
+        else if (SSL_get_error(hs->ssl, rc) != SSL_ERROR_WANT_READ)
+            hs_end(hs, failure(hs, lacks));
+    }
     ERR_clear_error();
+}
+
+/* ---- by a ticket ---- */
+
+/* The offer was not taken. OpenSSL makes the same hello, and gets the answer to it. */
+static void
+psk_decline(struct shim_hs *hs)
+{
+    size_t len = hs->in_len;
+    hs->in_len = 0;
+    hs->replaying = 1;
+    shim_tape_play(&hs->psk->tape);
+    int made = ssl_init(hs), rc = made ? SSL_do_handshake(hs->ssl) : -1;
+    shim_tape_play(NULL);
+    hs->replaying = 0;
+    int same = made && SSL_get_error(hs->ssl, rc) == SSL_ERROR_WANT_READ && hs->replayed == hs->psk->hello_len;
+    hs->in_len = len;
+    hs->res.declined = 1;
+    if (!same) {
+        hs_end(hs, made ? MESH_E_HANDSHAKE : MESH_E_NO_MEMORY);
+        return;
+    }
+    shim_psk_free(hs->psk);
+    hs->psk = NULL;
+}
+
+static void
+psk_moved(struct shim_hs *hs, enum shim_psk_state st)
+{
+    struct shim_psk *p = hs->psk;
+    if (p->answered && hs->res.peer_id[0] == '\0') { /* now we know who has the other end */
+        enum mesh_err e = shim_hs_peer_id(hs, p->peer, strlen(p->peer), 0);
+        if (e != MESH_OK && st != SHIM_PSK_FAILED)
+            st = shim_psk_fail(p, e, SHIM_ALERT_BAD_CERT);
+    }
+    if (!put(hs, p->out, p->out_len)) {
+        hs_end(hs, MESH_E_NO_MEMORY);
+        return;
+    }
+    p->out_len = 0;
+    if (st == SHIM_PSK_DONE) {
+        hs->res.tx = p->tx;
+        hs->res.rx = p->rx;
+        hs->res.resumed = 1;
+        hs_end(hs, hs->in_len == 0 ? MESH_OK : MESH_E_HANDSHAKE);
+    } else if (st == SHIM_PSK_FAILED) {
+        hs->alert_out = p->alert;
+        hs_end(hs, p->err);
+    }
+}
+
+/* As long as it is ours: record by record. What it leaves is OpenSSL's. */
+static void
+psk_advance(struct shim_hs *hs)
+{
+    if (!hs->begun && hs->server && hs->in_len > 0) {
+        hs->psk = shim_psk_accept(hs->ctx, hs->in, hs->in_len, atomic_load(&find_ticket));
+        if (hs->psk == NULL)
+            return;
+        hs->in_len = 0;
+        psk_moved(hs, hs->psk->err == MESH_OK ? SHIM_PSK_MORE : SHIM_PSK_FAILED);
+    }
+    if (hs->psk != NULL && hs->psk->hello_len > 0 && hs->psk->out_len > 0)
+        psk_moved(hs, SHIM_PSK_MORE); /* the hello */
+    while (hs->psk != NULL && hs->in_len > 0) {
+        size_t n = hs->in_len < SHIM_REC_HEAD ? SIZE_MAX : SHIM_REC_HEAD + ((size_t)hs->in[3] << 8 | hs->in[4]);
+        if (n > hs->in_len) {
+            hs_end(hs, MESH_E_HANDSHAKE); /* the caller's mistake */
+            return;
+        }
+        enum shim_psk_state st = shim_psk_step(hs->psk, hs->in, n);
+        if (st == SHIM_PSK_DECLINED) {
+            psk_decline(hs);
+            return;
+        }
+        hs->in += n;
+        hs->in_len -= n;
+        psk_moved(hs, st);
+    }
 }
 
 /* Could these be the first bytes of a TLS peer? A type of record, then version 3.x [RFC8446 5.1].
@@ -368,8 +515,11 @@ shim_hs_step(struct shim_hs *hs, const uint8_t *in, size_t len, uint8_t *out, si
     spill_drain(hs);
     if (hs->state == SHIM_HS_MORE && len > 0 && !hs->begun && !is_tls(in, len))
         hs_end(hs, MESH_E_NOT_TLS);
-    if (hs->state == SHIM_HS_MORE && (len > 0 || !hs->server))
-        hs_advance(hs);
+    if (hs->state == SHIM_HS_MORE && (len > 0 || !hs->server)) {
+        psk_advance(hs);
+        if (hs->state == SHIM_HS_MORE && hs->psk == NULL)
+            hs_advance(hs);
+    }
     hs->begun |= len > 0;
     hs->in = NULL;
     hs->in_len = 0;

@@ -10,6 +10,7 @@
  */
 #include "shim/tls/record.h"
 
+#include <endian.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@
 #include <openssl/evp.h>
 
 #include "shim/tls/cache.h"
+#include "shim/tls/gcm.h"
 #include "shim/tls/mem.h"
 #include "shim/tls/suite.h"
 
@@ -28,9 +30,11 @@
 static void
 nonce_make(uint8_t nonce[SHIM_SUITE_IV], const struct shim_key *key, uint64_t seq)
 {
-    memcpy(nonce, key->iv, SHIM_SUITE_IV); /* [RFC8446 5.3] */
-    for (unsigned i = 0; i < 8; i++)
-        nonce[SHIM_SUITE_IV - 1 - i] ^= (uint8_t)(seq >> (8 * i));
+    uint64_t low; /* [RFC8446 5.3]: the number, in network order, on the IV's last eight bytes */
+    memcpy(nonce, key->iv, SHIM_SUITE_IV);
+    memcpy(&low, nonce + SHIM_SUITE_IV - 8, sizeof(low));
+    low ^= htobe64(seq);
+    memcpy(nonce + SHIM_SUITE_IV - 8, &low, sizeof(low));
 }
 
 static void
@@ -75,22 +79,51 @@ record_encrypt(EVP_CIPHER_CTX *ctx, const uint8_t *nonce, const uint8_t *in, siz
     return 1;
 }
 
-size_t
+/* Takes the next sequence number. Before the first byte of output: whoever goes on with this key
+ * after we were killed in here must not use the nonce again. Stores of a dead process are all
+ * visible; only the compiler could put them out of order. */
+static void
+nonce_take(uint8_t nonce[SHIM_SUITE_IV], struct shim_key *key)
+{
+    nonce_make(nonce, key, key->seq);
+    key->seq++;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static int
+gcm_encrypt(struct shim_gcm *gcm, const uint8_t *nonce, const uint8_t *in, size_t n, uint8_t type,
+            uint8_t *rec)
+{
+    uint8_t *at = rec + SHIM_REC_HEAD;
+    struct shim_gcm_record r = {nonce, rec, SHIM_REC_HEAD};
+    memmove(at, in, n);
+    at[n] = type;
+    head_write(rec, n + 1 + TAG);
+    return shim_gcm_seal(gcm, &r, at, n + 1, at + n + 1);
+}
+
+/* The key for n bytes of content: use->gcm, or use->ctx for what shim_gcm does not do. */
+static int
+schedule_get(const struct shim_suite *s, const struct shim_key *key, int seal, size_t n,
+             struct shim_cache_use *use)
+{
+    if (s->gcm_longest > 0 && n <= s->gcm_longest && shim_cache_get_gcm(s, key, seal, use))
+        return 1;
+    return shim_cache_get(s, key, seal, use);
+}
+
+__attribute__((hot)) size_t
 shim_record_seal(struct shim_key *key, uint8_t type, const uint8_t *in, size_t n, uint8_t *out)
 {
     uint8_t nonce[SHIM_SUITE_IV];
-    struct shim_cache_use use = {0};
-    uint64_t seq = key->seq;
+    struct shim_cache_use use;
     const struct shim_suite *s = shim_suite_find(key->suite);
-    if (s == NULL || n > SHIM_REC_PLAIN_MAX || seq >= s->max || !shim_cache_get(s, key, 1, &use))
+    if (s == NULL || n > SHIM_REC_PLAIN_MAX || key->seq >= s->max ||
+        !schedule_get(s, key, 1, n, &use))
         return 0;
-    nonce_make(nonce, key, seq);
-    /* Before the first byte of output: whoever goes on with this key after we were killed in here
-     * must not use the nonce again. Stores of a dead process are all visible; only the compiler
-     * could put them out of order. */
-    key->seq = seq + 1;
-    atomic_signal_fence(memory_order_seq_cst);
-    int ok = record_encrypt(use.ctx, nonce, in, n, type, out);
+    nonce_take(nonce, key);
+    int ok = use.gcm != NULL ? gcm_encrypt(use.gcm, nonce, in, n, type, out)
+                             : record_encrypt(use.ctx, nonce, in, n, type, out);
     shim_cache_put(&use);
     if (ok)
         return SHIM_REC_HEAD + n + 1 + TAG;
@@ -135,6 +168,15 @@ record_decrypt(EVP_CIPHER_CTX *ctx, const uint8_t *nonce, const uint8_t *rec, si
     return MESH_OK;
 }
 
+static enum mesh_err
+gcm_decrypt(struct shim_gcm *gcm, const uint8_t *nonce, const uint8_t *rec, size_t inner,
+            uint8_t *out, uint8_t *end)
+{
+    const uint8_t *in = rec + SHIM_REC_HEAD;
+    struct shim_gcm_record r = {nonce, rec, SHIM_REC_HEAD};
+    return shim_gcm_open(gcm, &r, in, inner, in + inner, out, end) ? MESH_OK : MESH_E_BAD_MAC;
+}
+
 /* Finds the type behind the padding [RFC8446 5.4]: content is out[0..*n) afterwards. Handshake
  * messages and alerts must not be empty. */
 static enum mesh_err
@@ -151,24 +193,28 @@ inner_split(const uint8_t *out, uint8_t end, size_t *n, uint8_t *type)
     return MESH_OK;
 }
 
-enum mesh_err
+__attribute__((hot)) enum mesh_err
 shim_record_open(struct shim_key *key, const uint8_t *rec, size_t len, uint8_t *out,
                  size_t *out_len, uint8_t *type)
 {
     uint8_t nonce[SHIM_SUITE_IV], end = 0, t = 0;
-    struct shim_cache_use use = {0};
+    struct shim_cache_use use;
     uint64_t seq = key->seq;
     const struct shim_suite *s = shim_suite_find(key->suite);
     if (s == NULL || !is_record(rec, len))
         return MESH_E_BAD_RECORD;
     if (seq == UINT64_MAX)
         return MESH_E_KEY_LIMIT;
-    if (!shim_cache_get(s, key, 0, &use))
-        return MESH_E_NO_MEMORY;
     size_t inner = len - SHIM_REC_HEAD - TAG, n = inner - 1;
+    if (!schedule_get(s, key, 0, n, &use))
+        return MESH_E_NO_MEMORY;
+    unsigned lacks = shim_mem_lacks();
     nonce_make(nonce, key, seq);
-    enum mesh_err e = record_decrypt(use.ctx, nonce, rec, inner, out, &end);
+    enum mesh_err e = use.gcm != NULL ? gcm_decrypt(use.gcm, nonce, rec, inner, out, &end)
+                                      : record_decrypt(use.ctx, nonce, rec, inner, out, &end);
     shim_cache_put(&use);
+    if (e != MESH_OK && shim_mem_lacks() != lacks)
+        e = MESH_E_NO_MEMORY; /* not the peer's fault */
     if (e == MESH_OK)
         e = inner_split(out, end, &n, &t);
     if (e != MESH_OK) {
@@ -195,7 +241,7 @@ shim_record_key_update(struct shim_key *key)
     return e;
 }
 
-int
+__attribute__((hot)) int
 shim_record_key_update_due(const struct shim_key *key)
 {
     const struct shim_suite *s = shim_suite_find(key->suite);

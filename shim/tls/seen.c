@@ -21,13 +21,16 @@ entry_unlock(struct shim_seen_entry *e)
 }
 
 int
-shim_seen_has(struct shim_seen *s, const uint8_t hash[SHIM_SEEN_HASH], int as_server, int64_t now)
+shim_seen_has(struct shim_seen *s, const uint8_t hash[SHIM_SEEN_HASH], int as_server, int64_t now,
+              int64_t *until)
 {
     struct shim_seen_entry *e = entry_lock(s, hash, as_server);
     if (e == NULL)
         return 0;
     int has = e->valid && e->as_server == (as_server != 0) && now >= e->from &&
               now <= e->until && memcmp(e->hash, hash, SHIM_SEEN_HASH) == 0;
+    if (has)
+        *until = e->until;
     entry_unlock(e);
     return has;
 }

@@ -28,9 +28,10 @@ struct shim_seen {
     struct shim_seen_entry entry[SHIM_SEEN_ENTRIES];
 };
 
-/* True when the leaf of that hash was verified for that role and `now` is within its time. */
+/* True when the leaf of that hash was verified for that role and `now` is within its time, the end of
+ * which goes to *until. */
 int shim_seen_has(struct shim_seen *s, const uint8_t hash[SHIM_SEEN_HASH], int as_server,
-                  int64_t now);
+                  int64_t now, int64_t *until);
 void shim_seen_add(struct shim_seen *s, const uint8_t hash[SHIM_SEEN_HASH], int as_server,
                    int64_t from, int64_t until);
 

@@ -8,11 +8,12 @@
 
 #include <string.h>
 
+#include "shim/tls/gcm.h"
 #include "shim/tls/mem.h"
 
 #define HASH_MAX  48u
 #define BLOCK_MAX 128u
-#define INFO_MAX  32u
+#define INFO_MAX  80u
 
 /* AES-GCM may protect 2^24.5 full records [RFC8446 5.5]. A KeyUpdate is asked for at a third of
  * it; who goes on for another 2^23 records without one has a bug, and is stopped. */
@@ -22,30 +23,24 @@
 #define CHACHA_DUE (UINT64_C(1) << 62)
 #define CHACHA_MAX (UINT64_C(1) << 63)
 
-static struct shim_suite suites[SHIM_SUITES] = {
-    {0x1301, 0, 16, 32, GCM_DUE, GCM_MAX, "AES-128-GCM", "SHA2-256", NULL, NULL},
-    {0x1302, 1, 32, 48, GCM_DUE, GCM_MAX, "AES-256-GCM", "SHA2-384", NULL, NULL},
-    {0x1303, 2, 32, 32, CHACHA_DUE, CHACHA_MAX, "ChaCha20-Poly1305", "SHA2-256", NULL, NULL},
+struct shim_suite shim_suites[SHIM_SUITES] = {
+    {0x1301, 0, 16, 32, GCM_DUE, GCM_MAX, "AES-128-GCM", "SHA2-256", 0, NULL, NULL},
+    {0x1302, 1, 32, 48, GCM_DUE, GCM_MAX, "AES-256-GCM", "SHA2-384", 0, NULL, NULL},
+    {0x1303, 2, 32, 32, CHACHA_DUE, CHACHA_MAX, "ChaCha20-Poly1305", "SHA2-256", 0, NULL, NULL},
 };
 
 enum mesh_err
 shim_suite_init(void)
 {
     for (size_t i = 0; i < SHIM_SUITES; i++) {
-        struct shim_suite *s = &suites[i];
+        struct shim_suite *s = &shim_suites[i];
         s->cipher = EVP_CIPHER_fetch(NULL, s->cipher_name, NULL);
         s->md = EVP_MD_fetch(NULL, s->md_name, NULL);
+        s->gcm_longest = s->id == 0x1303 ? 0 : shim_gcm_longest();
         if (s->cipher == NULL || s->md == NULL)
             return MESH_E_ENGINE;
     }
     return MESH_OK;
-}
-
-const struct shim_suite *
-shim_suite_find(uint16_t id)
-{
-    uint16_t i = (uint16_t)(id - suites[0].id);
-    return i < SHIM_SUITES ? &suites[i] : NULL;
 }
 
 static int
@@ -56,9 +51,8 @@ hash_two(EVP_MD_CTX *ctx, const EVP_MD *md, const uint8_t *pad, size_t block, co
            EVP_DigestUpdate(ctx, in, n) && EVP_DigestFinal_ex(ctx, out, NULL);
 }
 
-/* [RFC2104] for keys that are no longer than a block; out takes a whole hash. */
-static enum mesh_err
-hmac(const struct shim_suite *s, const uint8_t *key, const uint8_t *in, size_t n, uint8_t *out)
+enum mesh_err
+shim_suite_hmac(const struct shim_suite *s, const uint8_t *key, const uint8_t *in, size_t n, uint8_t *out)
 {
     enum mesh_err e = MESH_E_NO_MEMORY;
     uint8_t ipad[BLOCK_MAX] = {0}, opad[BLOCK_MAX] = {0}, inner[HASH_MAX] = {0};
@@ -81,11 +75,10 @@ hmac(const struct shim_suite *s, const uint8_t *key, const uint8_t *in, size_t n
     return e;
 }
 
-/* HKDF-Expand-Label(secret, label, "", n) [RFC8446 7.1]; n is at most one hash, so that one HMAC
- * does: T(1) = HMAC(secret, length || "tls13 " label || context || 0x01) [RFC5869 2.3]. */
-static enum mesh_err
-expand_label(const struct shim_suite *s, const uint8_t *secret, const char *label, uint8_t *out,
-             size_t n)
+/* One HMAC: T(1) = HMAC(secret, length || "tls13 " label || context || 0x01) [RFC5869 2.3]. */
+enum mesh_err
+shim_suite_expand(const struct shim_suite *s, const uint8_t *secret, const char *label,
+                  const uint8_t *context, uint8_t *out, size_t n)
 {
     uint8_t info[INFO_MAX] = {0}, t[HASH_MAX] = {0};
     size_t ll = strlen(label), at = 0;
@@ -95,9 +88,13 @@ expand_label(const struct shim_suite *s, const uint8_t *secret, const char *labe
     memcpy(info + at, "tls13 ", 6);
     memcpy(info + at + 6, label, ll);
     at += 6 + ll;
-    info[at++] = 0; /* no context */
+    info[at++] = context != NULL ? s->hash_len : 0;
+    if (context != NULL) {
+        memcpy(info + at, context, s->hash_len);
+        at += s->hash_len;
+    }
     info[at++] = 1;
-    enum mesh_err e = hmac(s, secret, info, at, t);
+    enum mesh_err e = shim_suite_hmac(s, secret, info, at, t);
     if (e == MESH_OK)
         memcpy(out, t, n);
     shim_mem_wipe(t, sizeof(t));
@@ -112,9 +109,9 @@ key_derive(struct shim_key *k, const struct shim_suite *s)
     k->secret_len = s->hash_len;
     k->key_len = s->key_len;
     k->seq = 0;
-    enum mesh_err e = expand_label(s, k->secret, "key", k->key, s->key_len);
+    enum mesh_err e = shim_suite_expand(s, k->secret, "key", NULL, k->key, s->key_len);
     if (e == MESH_OK)
-        e = expand_label(s, k->secret, "iv", k->iv, SHIM_SUITE_IV);
+        e = shim_suite_expand(s, k->secret, "iv", NULL, k->iv, SHIM_SUITE_IV);
     return e;
 }
 
@@ -141,7 +138,7 @@ shim_suite_key_update(struct shim_key *key)
     if (s == NULL)
         return MESH_E_BAD_RECORD;
     /* application_traffic_secret_N+1 [RFC8446 7.2] */
-    enum mesh_err e = expand_label(s, key->secret, "traffic upd", k.secret, s->hash_len);
+    enum mesh_err e = shim_suite_expand(s, key->secret, "traffic upd", NULL, k.secret, s->hash_len);
     if (e == MESH_OK)
         e = key_derive(&k, s);
     k.generation = key->generation + 1;

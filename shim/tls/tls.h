@@ -4,8 +4,9 @@
  * the first mesh connection and gets this table by the one exported symbol, shim_tls_engine().
  * OpenSSL is linked statically and hidden.
  *
- * The engine does no input or output and knows no descriptors: bytes in, bytes out. It never calls
- * back. Handshake objects live in the process's heap; struct shim_key is plain memory that may lie
+ * The engine does no input or output and knows no descriptors: bytes in, bytes out. It calls back only
+ * to say that a thread has something to leave behind. All its memory is its own (mem.h), the program's
+ * malloc is never called. Handshake objects live there; struct shim_key is plain memory that may lie
  * in memory shared by processes, and is all that is left of a connection after the handshake.
  *
  * Any thread; two threads must not use the same handshake or the same key at once (the caller's
@@ -15,13 +16,14 @@
 #ifndef SHIM_TLS_TLS_H
 #define SHIM_TLS_TLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "mesh/err.h"
 #include "mesh/page.h"
 
-#define SHIM_TLS_ABI        1u
+#define SHIM_TLS_ABI        4u
 #define SHIM_REC_HEAD       5u
 #define SHIM_REC_PLAIN_MAX  16384u /* [RFC8446 5.1] */
 #define SHIM_REC_OVERHEAD   22u    /* header 5, inner type 1, tag 16; without padding */
@@ -51,11 +53,27 @@ enum shim_hs_state {
 
 struct shim_hs; /* one handshake in progress */
 
+/* What one end keeps of a full handshake, to resume it: see ticket.h. Plain old data. */
+struct shim_ticket {
+    uint8_t id[32];     /* the key's name, as on the wire; no secret */
+    uint8_t sealed[32]; /* the key: of use to this identity alone */
+    uint8_t who[16];    /* the identity that made it */
+    int64_t from, until; /* seconds, CLOCK_REALTIME, both included; until 0: no ticket */
+    char peer[MESH_ID_MAX];
+};
+_Static_assert(sizeof(struct shim_ticket) == 352, "ticket layout");
+
+/* The server's ticket of that name into *out; false: there is none. Any thread. */
+typedef bool shim_ticket_find(const uint8_t id[32], struct shim_ticket *out);
+
 struct shim_hs_result {
     struct shim_key tx, rx;
     enum mesh_err err;              /* when FAILED */
     uint8_t alert;                  /* the alert received or sent, 0 if none */
+    uint8_t resumed;                /* by a ticket */
+    uint8_t declined;               /* client: a ticket was offered, and not taken */
     char peer_id[MESH_ID_MAX];      /* verified SPIFFE ID */
+    struct shim_ticket ticket;      /* of a full handshake */
 };
 
 /* What meshd gave this process. All DER; borrowed during the call only. */
@@ -72,9 +90,16 @@ struct shim_tls_ops {
      * MESH_E_NO_IDENTITY when it does not parse or key and leaf do not belong together. */
     enum mesh_err (*identity_set)(const struct shim_identity *id);
 
-    /* Starts a handshake; expect_id (client, may be NULL) is the SPIFFE ID the server must show.
+    /* Starts a handshake; expect_id is the SPIFFE ID the peer must show; NULL: any.
      * NULL: no memory or no identity. */
     struct shim_hs *(*hs_new)(int server, const char *expect_id);
+    /* Another one, as long as the server has not shown its own. */
+    void (*hs_expect)(struct shim_hs *hs, const char *id);
+    /* Client, before the first step: tries to resume. If that cannot be, or the server does not want to,
+     * it is a full handshake. The expected ID must be the ticket's peer. */
+    void (*hs_offer)(struct shim_hs *hs, const struct shim_ticket *t);
+    /* Where servers look for tickets; NULL (as at first): nowhere. */
+    void (*tickets)(shim_ticket_find *find);
     void (*hs_free)(struct shim_hs *hs); /* wipes; NULL is fine */
 
     /* Gives `len` bytes of whole TLS records (0 to start a client), and takes what is to be sent:
@@ -102,9 +127,13 @@ struct shim_tls_ops {
     /* True when so many records were sealed that a KeyUpdate must be sent now [RFC8446 5.5]. */
     int (*key_update_due)(const struct shim_key *key);
     void (*wipe)(void *p, size_t n);
+
+    /* In a thread of which on_thread was told, at its end. */
+    void (*thread_end)(void);
 };
 
-/* The only symbol that the engine exports. NULL if OpenSSL could not be set up. */
-const struct shim_tls_ops *shim_tls_engine(void);
+/* The only symbol that the engine exports. NULL if OpenSSL could not be set up. on_thread is called in
+ * every thread that gets memory of its own in here, before or after fork; NULL: that stays for ever. */
+const struct shim_tls_ops *shim_tls_engine(void (*on_thread)(void));
 
 #endif

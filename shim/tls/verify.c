@@ -15,6 +15,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include "shim/tls/certs.h"
 #include "shim/tls/ctx.h"
 #include "shim/tls/hs.h"
 #include "shim/tls/spiffe.h"
@@ -154,21 +155,29 @@ leaf_hash(X509 *leaf, uint8_t hash[SHIM_SEEN_HASH])
 /* Signatures, purpose, name constraints (not the time, see ctx.c), then the time. All this is
  * skipped for a leaf that passed it before. */
 static enum mesh_err
-chain_check(struct shim_ctx *c, X509_STORE_CTX *store, X509 *leaf, int as_server)
+chain_check(struct shim_ctx *c, X509_STORE_CTX *store, X509 *leaf, int as_server, int64_t *until)
 {
     uint8_t hash[SHIM_SEEN_HASH];
-    int64_t from = 0, until = 0, now = (int64_t)time(NULL);
+    int64_t from = 0, now = (int64_t)time(NULL);
     int hashed = leaf_hash(leaf, hash);
-    if (hashed && shim_seen_has(&c->seen, hash, as_server, now))
+    if (hashed && shim_seen_has(&c->seen, hash, as_server, now, until))
         return MESH_OK;
     if (X509_verify_cert(store) != 1)
         return chain_verdict(X509_STORE_CTX_get_error(store),
                              X509_STORE_CTX_get_error_depth(store));
-    if (!chain_span(store, &from, &until) || now < from || now > until)
+    if (!chain_span(store, &from, until) || now < from || now > *until)
         return MESH_E_CERT_EXPIRED;
     if (hashed)
-        shim_seen_add(&c->seen, hash, as_server, from, until);
+        shim_seen_add(&c->seen, hash, as_server, from, *until);
     return MESH_OK;
+}
+
+static void
+chain_keep(X509_STORE_CTX *store)
+{
+    const STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(store); /* the leaf is the first */
+    for (int i = 0; i < sk_X509_num(sent); i++)
+        shim_certs_keep(sk_X509_value(sent, i));
 }
 
 static enum mesh_err
@@ -176,14 +185,17 @@ peer_check(struct shim_ctx *c, struct shim_hs *hs, X509_STORE_CTX *store)
 {
     GENERAL_NAMES *names = NULL;
     struct shim_spiffe id = {0};
+    int64_t until = 0;
     X509 *leaf = X509_STORE_CTX_get0_cert(store);
     enum mesh_err e = svid_read(leaf, &names, &id);
     if (e == MESH_OK && (id.td_len != c->td_len || memcmp(id.td, c->td, id.td_len) != 0))
         e = MESH_E_TRUST_DOMAIN;
     if (e == MESH_OK)
-        e = chain_check(c, store, leaf, shim_hs_is_server(hs));
+        e = chain_check(c, store, leaf, shim_hs_is_server(hs), &until);
     if (e == MESH_OK)
-        e = shim_hs_peer_id(hs, id.id, id.id_len);
+        e = shim_hs_peer_id(hs, id.id, id.id_len, until);
+    if (e == MESH_OK)
+        chain_keep(store);
     GENERAL_NAMES_free(names);
     return e;
 }

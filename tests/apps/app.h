@@ -12,9 +12,12 @@
  * Lines that the runner reads at the head of a program:
  *   run: modes A B    runs it once with each argument (default: once, no argument)
  *   run: nomesh       no mesh connection is expected
- *   run: strace       the system calls between app_trace_begin and app_trace_end must be equal
- *   run: timeout N    seconds (default 30)
+ *   run: strace       the system calls must be equal, between access("/app/trace/begin", ...) and end
+ *   run: timeout N    seconds on an idle machine (default 30)
+ *   run: config TEXT  what meshd's configuration holds
+ *   run: kills        processes die while they change a connection: that may be counted
  *   run: notsan       left out under the thread sanitizer
+ *   run: noasan MODE  that mode is, under the address sanitizer
  *   cc: FLAGS         further compiler flags
  */
 #ifndef APP_H
@@ -57,7 +60,7 @@
 
 #define APP_FN static __attribute__((unused))
 #define APP_SILENT 7777 /* an errno that no call sets */
-#define APP_WAIT 20000  /* ms; longer than anything that works takes */
+#define APP_WAIT 60000  /* ms; longer than anything that works takes, on a busy machine too */
 #define APP_QUIET 60    /* ms of silence that must follow, where silence is the subject */
 
 static __thread FILE *app_log;
@@ -461,6 +464,19 @@ app_pair(int *client, int *server)
     close(p[0]);
 }
 
+/* Both directions of a connection whose ends are both in this thread's hands. */
+APP_FN void
+app_both_ways(int a, int b)
+{
+    char buf[5000];
+    for (int i = 0; i < 2; i++) {
+        app_fill(buf, sizeof buf, 0);
+        app_put(i ? a : b, buf, sizeof buf);
+        size_t n = app_get(i ? b : a, buf, sizeof buf);
+        say("match %zu of %zu\n", app_match(buf, n, 0), n);
+    }
+}
+
 /* Gates order the sides where the order is the subject. An eventfd: works across fork too. */
 APP_FN int
 app_gate(void)
@@ -481,20 +497,6 @@ app_pass(int gate)
     uint64_t v = 0;
     MUST(app_poll(gate, POLLIN, APP_WAIT) == POLLIN);
     MUST(read(gate, &v, 8) == 8);
-}
-
-/* ---- marks for comparing system calls ---- */
-
-APP_FN void
-app_trace_begin(void)
-{
-    access("/app/trace/begin", F_OK);
-}
-
-APP_FN void
-app_trace_end(void)
-{
-    access("/app/trace/end", F_OK);
 }
 
 #endif

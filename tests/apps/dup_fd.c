@@ -4,7 +4,7 @@
  * the end only at the last close; dup2 onto a connection closes that one.
  */
 /* run: modes thread fork */
-#include "app.h"
+#include "app_proc.h"
 
 static void
 say_hello(int fd, uint64_t pos)
@@ -14,19 +14,6 @@ say_hello(int fd, uint64_t pos)
     RES(write(fd, b, sizeof b));
     size_t n = app_get(fd, b, sizeof b);
     say("echoed %zu match %zu\n", n, app_match(b, n, pos));
-}
-
-static void
-echo(int fd)
-{
-    static char b[65536];
-    size_t total = 0;
-    ssize_t r = 0;
-    while ((r = CK(read(fd, b, sizeof b))) > 0) {
-        app_put(fd, b, (size_t)r);
-        total += (size_t)r;
-    }
-    say("echoed %zu\n", total);
 }
 
 static void
@@ -119,7 +106,7 @@ int
 main(int argc, char **argv)
 {
     app_main(argc, argv);
-    app_talk("copies", echo, copies);
+    app_talk("copies", app_echo, copies);
     replaced();
     reused();
     return 0;

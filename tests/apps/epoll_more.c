@@ -7,6 +7,7 @@
 #include "app.h"
 
 static volatile int minus = -1;
+static struct epoll_event *volatile nowhere; /* the header says that it must be somewhere */
 
 static int
 events(int ep, const char *what)
@@ -43,7 +44,7 @@ errors(int c, int s)
     RES(epoll_ctl(ep, 77, s, &e));
     RES(epoll_ctl(ep, EPOLL_CTL_ADD, c, NULL));
     RES(epoll_wait(ep, &e, 0, 0));
-    RES(epoll_wait(ep, NULL, minus, 0));
+    RES(epoll_wait(ep, nowhere, minus, 0));
     RES(epoll_wait(s, &e, 1, 0));
     RES(epoll_ctl(out, EPOLL_CTL_ADD, ep, &e));
     events(out, "outer");

@@ -3,39 +3,7 @@
  * fd_pass: connections and a listener travel to another process by SCM_RIGHTS; the receiver goes
  * on with the connection, unread bytes included, after the sender closed its copy.
  */
-/* run: later a connection handed to another process: not carried yet (docs/ARCHITECTURE.md, Limits) */
-#include "app.h"
-
-static void
-pass_fd(int sock, int fd)
-{
-    char c = 'f', ctl[CMSG_SPACE(sizeof(int))] = {0};
-    struct iovec v = {&c, 1};
-    struct msghdr m = {
-        .msg_iov = &v, .msg_iovlen = 1, .msg_control = ctl, .msg_controllen = sizeof ctl};
-    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    h->cmsg_level = SOL_SOCKET;
-    h->cmsg_type = SCM_RIGHTS;
-    h->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(h), &fd, sizeof fd);
-    MUST(sendmsg(sock, &m, 0) == 1);
-}
-
-static int
-take_fd(int sock)
-{
-    int fd = -1;
-    char c = 0, ctl[CMSG_SPACE(sizeof(int))] = {0};
-    struct iovec v = {&c, 1};
-    struct msghdr m = {
-        .msg_iov = &v, .msg_iovlen = 1, .msg_control = ctl, .msg_controllen = sizeof ctl};
-    MUST(recvmsg(sock, &m, MSG_CMSG_CLOEXEC) == 1 && c == 'f');
-    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    MUST(h && h->cmsg_type == SCM_RIGHTS);
-    memcpy(&fd, CMSG_DATA(h), sizeof fd);
-    MUST(fcntl(fd, F_GETFD) == FD_CLOEXEC);
-    return fd;
-}
+#include "app_proc.h"
 
 static int unix_pair[2];
 
@@ -45,21 +13,21 @@ worker(int unused)
     static char b[40000];
     (void)unused;
     close(unix_pair[0]);
-    int fd = take_fd(unix_pair[1]);
+    int fd = app_take_fd(unix_pair[1]);
     RES(recv(fd, b, 1000, MSG_WAITALL));
     say("match %zu\n", app_match(b, 1000, 500));
     app_fill(b, sizeof b, 0);
     RES(write(fd, b, sizeof b));
     RES(read(fd, b, 10));
     close(fd);
-    int lfd = take_fd(unix_pair[1]);
+    int lfd = app_take_fd(unix_pair[1]);
     app_put(unix_pair[1], "r", 1);
     fd = (int)CK(accept(lfd, NULL, NULL));
     close(lfd);
     RES(recv(fd, b, 100, MSG_WAITALL));
     say("match %zu\n", app_match(b, 100, 9));
     RES(write(fd, b, 100));
-    pass_fd(unix_pair[1], fd);
+    app_pass_fd(unix_pair[1], fd);
     RES(close(fd));
 }
 
@@ -76,20 +44,20 @@ main(void)
     app_fill(b, 1500, 0);
     RES(write(c, b, 1500));
     RES(recv(s, b, 500, MSG_WAITALL));
-    pass_fd(unix_pair[0], s);
+    app_pass_fd(unix_pair[0], s);
     RES(close(s));
     say("got %zu\n", app_get(c, b, sizeof b));
     say("match %zu\n", app_match(b, sizeof b, 0));
     RES(close(c));
     int lfd = app_listen();
-    pass_fd(unix_pair[0], lfd);
+    app_pass_fd(unix_pair[0], lfd);
     RES(close(lfd));
     MUST(app_get(unix_pair[0], b, 1) == 1);
     c = app_connect();
     app_fill(b, 100, 9);
     RES(write(c, b, 100));
     say("got %zu\n", app_get(c, b, 100));
-    s = take_fd(unix_pair[0]);
+    s = app_take_fd(unix_pair[0]);
     app_join(&t, "worker");
     RES(write(s, b, 100));
     say("got %zu\n", app_get(c, b, 100));

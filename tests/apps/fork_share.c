@@ -4,31 +4,9 @@
  * child ends (by exit, _exit or a signal), the parent goes on; then the parent ends first.
  */
 /* run: modes thread fork */
-#include "app.h"
+#include "app_proc.h"
 
 static int turn_child, turn_parent;
-
-static void
-echo(int fd)
-{
-    static char b[65536];
-    size_t total = 0;
-    ssize_t r = 0;
-    while ((r = CK(read(fd, b, sizeof b))) > 0) {
-        app_put(fd, b, (size_t)r);
-        total += (size_t)r;
-    }
-    say("echoed %zu\n", total);
-}
-
-static int
-use(int fd, size_t n, uint64_t pos)
-{
-    static char b[40000];
-    app_fill(b, n, pos);
-    app_put(fd, b, n);
-    return app_get(fd, b, n) == n && app_match(b, n, pos) == n;
-}
 
 static void
 alternate(int fd)
@@ -41,7 +19,7 @@ alternate(int fd)
             int right = 0;
             for (int i = 0; i < 4; i++) {
                 app_pass(turn_child);
-                right += use(fd, 1 + 9000u * (unsigned)i, 50 + (uint64_t)i);
+                right += app_use(fd, 1 + 9000u * (unsigned)i, 50 + (uint64_t)i);
                 app_open(turn_parent);
             }
             if (end == 0)
@@ -50,14 +28,14 @@ alternate(int fd)
                 exit(right);
             raise(SIGKILL);
         }
-        int right = use(fd, 333, 1);
+        int right = app_use(fd, 333, 1);
         for (int i = 0; i < 4; i++) {
             app_open(turn_child);
             app_pass(turn_parent);
-            right += use(fd, 20000, 99);
+            right += app_use(fd, 20000, 99);
         }
         CK(waitpid(pid, &st, 0));
-        right += use(fd, 777, 3);
+        right += app_use(fd, 777, 3);
         say("parent %d, child %d by signal %d\n", right, WEXITSTATUS(st), WTERMSIG(st));
     }
 }
@@ -107,7 +85,7 @@ detach(int fd)
         if (CK(fork()))
             _exit(0);
         app_pass(turn_child);
-        r = (char)(use(fd, 30000, 5) && use(fd, 10, 6));
+        r = (char)(app_use(fd, 30000, 5) && app_use(fd, 10, 6));
         app_put(p[1], &r, 1);
         _exit(0);
     }
@@ -127,9 +105,9 @@ main(int argc, char **argv)
     app_main(argc, argv);
     turn_child = app_gate();
     turn_parent = app_gate();
-    app_talk("in turn", echo, alternate);
-    app_talk("in turn, server", alternate, echo);
+    app_talk("in turn", app_echo, alternate);
+    app_talk("in turn, server", alternate, app_echo);
     app_talk("parent reads, child answers", split_server, split_client);
-    app_talk("detached", echo, detach);
+    app_talk("detached", app_echo, detach);
     return 0;
 }

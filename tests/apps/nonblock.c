@@ -69,27 +69,47 @@ receiver(int fd)
     close(copy);
 }
 
-/* Non-blocking fill: the count that was taken arrives, no more and no less. */
+/* How much a write took before EAGAIN, from position pos of the pattern on. */
+static uint64_t
+fill(int fd, uint64_t pos)
+{
+    static char b[30000];
+    uint64_t taken = 0;
+    for (;;) {
+        app_fill(b, sizeof b, pos + taken);
+        ssize_t r = write(fd, b, sizeof b);
+        if (r < 0)
+            return taken;
+        taken += (uint64_t)r;
+    }
+}
+
+/*
+ * Non-blocking fill: the count that was taken arrives, no more and no less. What is on its way to
+ * the peer may make room once more after an EAGAIN; then poll says so, and a write takes something, if not
+ * at the first time: but who is told again and again that there is room finds some.
+ */
+#define IN_VAIN 100
 static void
 filler(int fd)
 {
-    static char b[30000];
-    char msg[32];
-    uint64_t pos = 0;
+    char b[1000], msg[32];
+    uint64_t pos = 0, taken = 0;
     ssize_t r = 0;
+    unsigned events = 0;
+    int in_vain = 0;
     app_nonblock(fd, 1);
-    for (;;) {
-        app_fill(b, sizeof b, pos);
-        r = write(fd, b, sizeof b);
-        if (r < 0)
-            break;
-        pos += (uint64_t)r;
-    }
-    say("full: %s, poll %s\n", strerrorname_np(errno), app_events(app_poll(fd, POLLOUT, 0)));
+    do {
+        taken = fill(fd, pos);
+        pos += taken;
+        in_vain = taken ? 0 : in_vain + 1;
+        events = app_poll(fd, POLLOUT, 50);
+    } while (events && in_vain < IN_VAIN);
+    say("full: %s, poll %s\n", strerrorname_np(errno), app_events(events));
     app_open(gate);
     say("poll %s\n", app_events(app_poll(fd, POLLOUT, APP_WAIT)));
-    app_fill(b, 1000, pos);
-    r = CK(send(fd, b, 1000, 0));
+    app_fill(b, sizeof b, pos);
+    r = CK(send(fd, b, sizeof b, 0));
     pos += (uint64_t)r;
     CK(shutdown(fd, SHUT_WR));
     app_nonblock(fd, 0);

@@ -5,7 +5,6 @@
  * the connection.
  */
 /* run: modes thread fork */
-/* run: later a connection under stdio: not carried yet (docs/ARCHITECTURE.md, Limits) */
 #include "app.h"
 
 static void

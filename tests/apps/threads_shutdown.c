@@ -4,12 +4,13 @@
  * another one shuts the socket down (or accepts nothing and shuts the listener down): it wakes.
  * Then one closes the number while nobody is blocked, and a thread's later use gets EBADF.
  */
-#include "app.h"
+#include "asleep.h"
 #include <sched.h>
 
 static int fd_used, blocked_tid;
-static enum { RECV, POLL, EPOLL, SELECT, SEND, ACCEPT, WAYS } way;
-static const char *const names[] = {"recv", "poll", "epoll", "select", "send", "accept"};
+static enum { RECV, POLL, EPOLL, SELECT, SEND, SMALL, POLLOUT_SMALL, ACCEPT, WAYS } way;
+static const char *const names[] = {"recv",       "poll",         "epoll", "select", "send",
+                                    "small send", "poll for room", "accept"};
 
 static void *
 blocker(void *arg)
@@ -32,10 +33,14 @@ blocker(void *arg)
         say("epoll %s\n", app_events(e.events));
     } else if (way == SELECT) {
         RES(select(fd_used + 1, &in, NULL, NULL, NULL));
-    } else if (way == SEND) {
+    } else if (way == SEND || way == SMALL) {
         while (send(fd_used, b, sizeof b, MSG_NOSIGNAL) > 0)
             ;
         say("send: %s\n", strerrorname_np(errno));
+    } else if (way == POLLOUT_SMALL) {
+        while (send(fd_used, b, sizeof b, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+            ;
+        say("poll %s\n", app_events(app_poll(fd_used, POLLOUT, APP_WAIT)));
     } else {
         RES(accept(fd_used, NULL, NULL));
     }
@@ -45,22 +50,13 @@ blocker(void *arg)
     return NULL;
 }
 
-/* True once the thread sleeps in the kernel: state S, three looks in a row. */
 static void
 wait_blocked(void)
 {
-    int tid = 0, seen = 0;
+    int tid = 0;
     while ((tid = __atomic_load_n(&blocked_tid, __ATOMIC_ACQUIRE)) == 0)
         sched_yield();
-    while (seen < 3) {
-        char path[64], state = 0;
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-        FILE *f = fopen(path, "r");
-        MUST(f && fscanf(f, "%*d (%*[^)]) %c", &state) == 1);
-        fclose(f);
-        seen = state == 'S' ? seen + 1 : 0;
-        poll(NULL, 0, 5);
-    }
+    app_asleep(tid);
 }
 
 int
@@ -71,11 +67,15 @@ main(void)
         pthread_t t;
         char *log = NULL;
         size_t len = 0;
-        int c = 0, s = 0, lfd = -1;
+        int c = 0, s = 0, lfd = -1, size = 5000;
         FILE *f = open_memstream(&log, &len);
         app_pair(&c, &s);
         if (way == ACCEPT)
             lfd = app_listen();
+        if (way == SMALL || way == POLLOUT_SMALL) { /* full to the last byte, and so it stays */
+            CK(setsockopt(s, SOL_SOCKET, SO_SNDBUF, &size, sizeof size));
+            CK(setsockopt(c, SOL_SOCKET, SO_RCVBUF, &size, sizeof size));
+        }
         fd_used = way == ACCEPT ? lfd : s;
         __atomic_store_n(&blocked_tid, 0, __ATOMIC_RELEASE);
         MUST(pthread_create(&t, NULL, blocker, f) == 0);
@@ -86,7 +86,7 @@ main(void)
         fclose(f);
         say("%s", log);
         free(log);
-        if (way != ACCEPT && way != SEND)
+        if (way < SEND)
             RES(recv(c, b, 10, 0));
         RES(close(s));
         RES(recv(s, b, 10, 0));

@@ -29,7 +29,7 @@ now(void)
         double t0_ = now();                                                                        \
         RES(call);                                                                                 \
         double d_ = (now() - t0_) * 1000;                                                          \
-        say("  after %s\n", d_<(ms) - 12 ? "too short" : d_>(ms) + 3000 ? "too long"               \
+        say("  after %s\n", d_<(ms) - 12 ? "too short" : d_>(ms) + 15000 ? "too long"              \
                             : ms                                        ? "the time"               \
                                                                         : "no time");              \
     } while (0)

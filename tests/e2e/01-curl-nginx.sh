@@ -57,6 +57,10 @@ body() {
         $RUN curl -sS -r 1000000-1000099 "$url/big" | sum
         $RUN curl -sS -T upload -w '%{http_code} %{size_upload}\n' "$url/up/file$w" || rc=1
         cmp www/up/file$w upload && echo 'up: same' || rc=1
+        # nginx asks FIONREAD and then waits for an edge: the receive buffer, full, must have room for one.
+        for i in {1..25}; do
+            $RUN curl -sS -m 50 -T upload -w '%{http_code}\n' "$url/up/file$w"
+        done | sort | uniq -c
         # Eight at once, and a reader slower than the server.
         for i in 1 2 3 4 5 6 7 8; do
             set -- "$@" -o "got$i" "$url/big"

@@ -18,8 +18,8 @@ body() {
         SYSTEM:'read x; echo "got $x"'
     bg sink bash -c "exec $RUN nc -l -k 127.0.0.1 18092 >sunk"
     listening 18090 && listening 18091 && listening 18092 || return 1
-    $RUN socat -t 10 - TCP:127.0.0.1:18090 <data | cmp - data && echo 'echo: same' || rc=1
-    echo mark-e2e-socat-91c3 | $RUN socat -t 10 - TCP:127.0.0.1:18091
+    $RUN socat -t 60 - TCP:127.0.0.1:18090 <data | cmp - data && echo 'echo: same' || rc=1
+    echo mark-e2e-socat-91c3 | $RUN socat -t 60 - TCP:127.0.0.1:18091
     echo mark-e2e-socat-91c3 | $RUN nc -N 127.0.0.1 18091
     $RUN nc -N 127.0.0.1 18090 <data | cmp - data && echo 'echo: same' || rc=1
     $RUN nc -N 127.0.0.1 18092 <data || rc=1

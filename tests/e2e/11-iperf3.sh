@@ -13,7 +13,7 @@ pair iperf3 iperf3
 # The server takes one test at a time and is ready again a moment after the client's exit.
 run() {
     local n=0
-    until timeout 60 $RUN iperf3 -c 127.0.0.1 -p 15201 -J "$@" >out.json 2>&1 ||
+    until timeout 300 $RUN iperf3 -c 127.0.0.1 -p 15201 -J "$@" >out.json 2>&1 ||
         ! grep -q 'busy running a test' out.json || [ $((n += 1)) -gt 100 ]; do :; done
     /usr/bin/python3 - "$*" <<'P'
 import json, sys
@@ -30,6 +30,6 @@ body() {
     run -n 24M -R
     run -n 10M --bidir
     run -n 16M -P 4
-    run -n 200K -l 200 -N
+    run -n 4M -l 200 -N
 }
 e2e

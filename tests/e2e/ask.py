@@ -16,7 +16,7 @@ import collections, json, re, socket, sys
 def ask(path, command):
     """Sends `command json` and returns the parsed answer, which ends when it is whole."""
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(20)
+        s.settimeout(60)
         s.connect(path)
         s.sendall(command.encode() + b' json\n')
         text = b''

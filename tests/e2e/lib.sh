@@ -16,17 +16,21 @@
 #   ports N...              TCP ports that must carry TLS 1.3 only; `ports any`: all streams
 #   marker TEXT             must be readable bare and nowhere meshed; may be repeated
 #   pair CLIENT SERVER      programs whose identities one connection must show; may be repeated
-#   limit SECONDS           for one half (default 120)
+#   limit SECONDS           for one half of an idle machine (default 120)
 #   config()                optional: prints meshd's configuration file (default: none at all)
 #   meshed() verdict() normal()   optional: checks after the meshed body, after either body; a filter
 #                           for the output before it is compared
 # In a body:
 #   bg LABEL CMD...         a server in the background (log in LABEL.log), its pid in $BG
 #   listening PORT          waits until it listens and, when meshed, is registered
-#   until_ok SECONDS CMD... waits for a condition
+#   use_run_dir DIR         meshed: another meshd's run directory, for $RUN and $PRELOAD
+#   until_ok SECONDS CMD... waits for a condition; so long on an idle machine
 #   as USER CMD...          runs as another user when root, as ourselves when not
 #   bytes N [SEED]          the same pseudo-random bytes each time
 #   svid NAME [OPTION...]   certs/NAME.{crt,key,pem} for a peer that is not ours (see ./svid)
+#   load N URL FILE         N clients fetch URL again and again and compare it with FILE
+#   load_more N             waits until each has got N more answers
+#   load_end                ends them; prints what failed, and returns 1 if anything did
 #   ask ...                 ask.py on the status socket (meshed half only)
 #
 # E2E_BUILD: where libmesh.so and meshd are (default build/). E2E_HALVES: "bare mesh".
@@ -46,6 +50,9 @@ export PATH
 unset LD_PRELOAD LIBMESH LIBMESH_RUN_DIR LIBMESH_LIB LIBMESH_LOG LIBMESH_WAIT LIBMESH_FALLBACK \
     LIBMESH_SERVICE http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
 
+SLOW=1 # how many times longer what must take a fixed time is to take
+PATIENCE=5 # how many times longer than on an idle machine an end is waited for: a busy one is no failure
+case ${E2E_BUILD##*/} in build-*) SLOW=5 ;; esac
 PORTS=() MARKERS=() PAIRS=() PIDS=() LIMIT=120 RUN='' PRELOAD='' WIRE_BARE=plain WIRE_OPTS='' LACKS=''
 ROOT=$([ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null && echo 1)
 
@@ -76,7 +83,7 @@ bg() {
 
 # Polls, because conditions in other processes have nothing to wait on.
 until_ok() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + $1 * PATIENCE))
     shift
     until "$@" >/dev/null 2>&1; do
         if [ $SECONDS -ge $end ]; then
@@ -129,6 +136,38 @@ bytes() {
 }
 sum() { sha256sum | cut -c1-16; }
 
+load_one() {
+    local n=0
+    until [ -e "$WORK/load.end" ]; do
+        $RUN curl -sS --max-time 60 "$2" >"$WORK/load.$1" 2>"$WORK/load.err.$1" &&
+            cmp -s "$3" "$WORK/load.$1" || echo "failed: $(cat "$WORK/load.err.$1")" >>"$WORK/load.bad"
+        n=$((n + 1))
+        echo $n >"$WORK/load.n.$1"
+    done
+}
+load() {
+    local i
+    rm -f "$WORK"/load.*
+    LOAD=()
+    for ((i = 0; i < $1; i++)); do
+        load_one $i "$2" "$3" &
+        LOAD+=($!)
+    done
+    load_more 2
+}
+load_count() { cat "$WORK/load.n.$1" 2>/dev/null || echo 0; }
+load_has() { [ "$(load_count "$1")" -ge "$2" ]; }
+load_more() {
+    local i want
+    for ((i = 0; i < ${#LOAD[@]}; i++)); do want[i]=$(($(load_count $i) + $1)); done
+    for ((i = 0; i < ${#LOAD[@]}; i++)); do until_ok 60 load_has $i "${want[i]}"; done
+}
+load_end() {
+    touch "$WORK/load.end"
+    wait "${LOAD[@]}"
+    [ ! -e "$WORK/load.bad" ] || { cat "$WORK/load.bad"; return 1; }
+}
+
 ask() { /usr/bin/python3 "$E2E/ask.py" "$RUN_DIR/status.sock" "$@"; }
 
 # svid NAME [OPTION...]: a certificate in $WORK/certs for a peer that is not under libmesh, from
@@ -163,11 +202,12 @@ start_capture() {
     until_ok 10 grep -q 'listening on' "$WORK/tcpdump.err"
 }
 
-# The capture is complete when a datagram sent after everything else is in it.
+# The capture is complete when a datagram sent after everything else is in it; meshd's health checks go on behind it.
 last_packet_seen() {
-    tail -c 100000 "$WORK/lo.pcap" | grep -qa "the-last-packet-of-$NAME"
+    tail -c "+$((CAPTURED + 1))" "$WORK/lo.pcap" | grep -qa "the-last-packet-of-$NAME"
 }
 end_capture() {
+    CAPTURED=$(stat -c %s "$WORK/lo.pcap")
     echo "the-last-packet-of-$NAME" >/dev/udp/127.0.0.1/9
     until_ok 30 last_packet_seen
     stop "$CAPTURE" -INT
@@ -206,12 +246,53 @@ start_meshd() {
 use_mesh() {
     RUN_DIR=$WORK/run
     mkdir -p "$WORK/lib"
-    cp "$E2E_BUILD/libmesh.so" "$E2E_BUILD"/libmesh-engine.so "$TOP/scripts/mesh-run" "$WORK/lib/" &&
+    cp "$E2E_BUILD"/libmesh.so "$E2E_BUILD"/libmesh-engine.so "$E2E_BUILD"/libmesh-relay \
+        "$TOP/scripts/mesh-run" "$WORK/lib/" &&
         chmod -R a+rX "$WORK/lib"
     LIBMESH_LIB=$WORK/lib/libmesh.so
-    export LIBMESH_LIB RUN_DIR
+    LIBMESH_WAIT=60s # a machine on which meshd may be slow to answer
+    export LIBMESH_LIB RUN_DIR LIBMESH_WAIT
+    PRELOADS=$LIBMESH_LIB
+    case ${E2E_BUILD##*/} in
+    build-*address*) use_sanitizer libasan.so ;;
+    build-*thread*) use_sanitizer libtsan.so ;;
+    esac
+    use_run_dir "$RUN_DIR"
+}
+use_run_dir() {
+    RUN_DIR=$1
+    PRELOAD="env LD_PRELOAD=$PRELOADS LIBMESH_RUN_DIR=$RUN_DIR"
     RUN="$WORK/lib/mesh-run --run-dir $RUN_DIR"
-    PRELOAD="env LD_PRELOAD=$LIBMESH_LIB LIBMESH_RUN_DIR=$RUN_DIR"
+    # The launcher would put libmesh.so in front; what is there already it leaves alone.
+    [ "$PRELOADS" = "$LIBMESH_LIB" ] || RUN="env LD_PRELOAD=$PRELOADS $RUN"
+}
+
+# The programs are not built with the sanitizer, so its runtime is preloaded too. What it has to say
+# goes into files: stderr is the program's, and often discarded. (UBSan knows no files here; it ends
+# the program, which the comparison shows.)
+use_sanitizer() {
+    local runtime reports=$WORK/san
+    runtime=$(readlink -f "$("${CC:-gcc}" -print-file-name="$1")")
+    mkdir -m 1777 "$reports"
+    cp "$E2E_BUILD/early.so" "$WORK/lib/"
+    PRELOADS=$WORK/lib/early.so:$runtime:$LIBMESH_LIB
+    # ThreadSanitizer does not look at atomics below its own read(): ours must be above it.
+    [ "$1" != libtsan.so ] || PRELOADS=$LIBMESH_LIB:$runtime:$WORK/lib/early.so
+    export ASAN_OPTIONS=log_path=$reports/asan
+    export TSAN_OPTIONS=log_path=$reports/tsan:die_after_fork=0:exitcode=0
+}
+# ThreadSanitizer sees nothing of what a program does that it has not built (V8's atomics are no
+# synchronisation to it): only reports in which we occur say something.
+no_reports() {
+    local f text
+    for f in "$WORK"/san/*; do
+        [ -e "$f" ] || continue
+        text=$(case ${f##*/} in
+            tsan*) awk -v RS='==================\n' '/libmesh/' "$f" ;;
+            *) cat "$f" ;;
+            esac | head -60)
+        [ -z "$text" ] || problem "sanitizer, ${f##*/}:"$'\n'"$text"
+    done
 }
 
 inner() {
@@ -248,6 +329,7 @@ inner() {
             meshed >"$WORK/meshed.out" 2>&1 || problem "meshed(): $(tail -5 "$WORK/meshed.out")"
         fi
         [ -z "${MESHD:-}" ] || kill -0 "$MESHD" 2>/dev/null || problem "meshd died"
+        no_reports
     fi
     [ -z "$ROOT" ] || stop_capture
 }
@@ -280,10 +362,10 @@ e2e() {
     export E2E_WORK
     [ -z "$ROOT" ] || ns=(unshare --net --pid --fork --kill-child --mount-proc)
     for half in $E2E_HALVES; do
-        E2E_INNER=$half timeout -k 5 "$LIMIT" "${ns[@]}" bash "$SELF" \
+        E2E_INNER=$half timeout -k 5 $((LIMIT * PATIENCE)) "${ns[@]}" bash "$SELF" \
             >"$E2E_WORK/$half.log" 2>&1 </dev/null
         rc=$?
-        [ $rc -lt 124 ] || say_not_ok "the $half half took over $LIMIT s"
+        [ $rc -lt 124 ] || say_not_ok "the $half half took over $((LIMIT * PATIENCE)) s"
         [ -s "$E2E_WORK/$half/rc" ] ||
             say_not_ok "the $half half broke off: $(tail -1 "$E2E_WORK/$half.log")"
         [ ! -s "$E2E_WORK/$half/problems" ] || what+=("$half")

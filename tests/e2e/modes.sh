@@ -23,6 +23,9 @@ conf() {
 
 total() { ask sum "$1"; }
 grew() { [ "$(total "$1")" -gt "$2" ]; }
+# A connection that was let go as plaintext must not stay in the list as an open one, or twice.
+none_open() { ! ask json connections | grep -qE '"state": "(open|handshake)"'; }
+listed() { ask json connections | grep -c '"state": '; }
 # want MODE WHO PORT 'PATTERN': client.py's line.
 want() {
     local got
@@ -68,8 +71,7 @@ P
     local mode p echo='plaintext-of-a-client' first='220 hello bye quit' no=' *(ECONNRESET|closed|EPIPE|ENOTCONN|)'
     for mode in strict permissive off service; do
         if [ "$HALF" = mesh ]; then
-            RUN_DIR=$WORK/run-$mode
-            RUN="$WORK/lib/mesh-run --run-dir $RUN_DIR"
+            use_run_dir "$WORK/run-$mode"
             conf $mode >$mode.conf
             MESHD_CONF=$WORK/$mode.conf start_meshd || return 1
         fi
@@ -93,7 +95,10 @@ P
         permissive)
             want $mode '' 18401 "$echo"
             want $mode '' 18402 "$first"
-            until_ok 5 grew plaintext_in "$plain" ;;
+            until_ok 5 grew plaintext_in "$plain"
+            until_ok 5 none_open || problem "$mode: listed as open: $(ask json connections)"
+            [ "$(listed)" = $(($(total plaintext_in) - plain)) ] ||
+                problem "$mode: not one row each: $(ask json connections)" ;;
         off)
             want $mode '' 18401 "$echo"
             want $mode '' 18402 "$first" ;;

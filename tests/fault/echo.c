@@ -159,7 +159,7 @@ failed(const char *what, int code)
 static int
 client(int port, int rounds, size_t size)
 {
-    struct timeval tv = {20, 0};
+    struct timeval tv = {60, 0};
     char *b = malloc(size), *back = malloc(size), c;
     int fd = (int)CK(socket(AF_INET, SOCK_STREAM, 0));
     MUST(b && back);

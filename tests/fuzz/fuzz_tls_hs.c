@@ -7,6 +7,7 @@
  *
  *   bit 0  the victim is the server     bit 1  damage a real handshake
  *   bit 2  feed in small pieces         bit 3  take the output in small pieces
+ *   bit 4  the client offers a ticket that the server knows (then no small pieces: see hs_step)
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -24,9 +25,32 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
             abort();                                                                               \
     } while (0)
 
-enum { SERVER = 1, DAMAGE = 2, PIECES = 4, SMALL_OUT = 8 };
+enum { SERVER = 1, DAMAGE = 2, PIECES = 4, SMALL_OUT = 8, RESUME = 16 };
 
 static const struct shim_tls_ops *ops;
+static struct shim_ticket client_ticket, server_ticket;
+
+static bool
+find(const uint8_t id[32], struct shim_ticket *out)
+{
+    *out = server_ticket;
+    return memcmp(id, server_ticket.id, 32) == 0;
+}
+
+static void
+tickets_make(void)
+{
+    struct talk_pair *p = talk_new();
+    p->client.hs = ops->hs_new(0, PKI_WEB);
+    p->server.hs = ops->hs_new(1, NULL);
+    talk_run(&p->client, &p->server);
+    client_ticket = p->client.res.ticket;
+    server_ticket = p->server.res.ticket;
+    MUST(client_ticket.until != 0 && server_ticket.until != 0);
+    client_ticket.until = server_ticket.until = INT64_MAX; /* for as long as this runs */
+    ops->tickets(find);
+    talk_free(p);
+}
 
 static void
 once(void)
@@ -34,7 +58,7 @@ once(void)
     struct pki_identity id;
     if (ops != NULL)
         return;
-    ops = shim_tls_engine();
+    ops = shim_tls_engine(NULL);
     MUST(ops != NULL);
     struct pki_cert root = pki_root("root"), leaf = pki_leaf("URI:" PKI_WEB, &root);
     pki_identity(&id, &leaf, NULL, &root);
@@ -42,6 +66,7 @@ once(void)
     pki_identity_free(&id);
     pki_free(&leaf);
     pki_free(&root);
+    tickets_make();
 }
 
 /* One step with all its output, which goes to `q` (or nowhere). */
@@ -74,6 +99,8 @@ feed_raw(int choices, const uint8_t *data, size_t size)
     size_t one = choices & PIECES ? 7 : size;
     e.hs = ops->hs_new(choices & SERVER, NULL);
     MUST(e.hs != NULL);
+    if (choices & RESUME)
+        ops->hs_offer(e.hs, &client_ticket);
     step(&e, choices, NULL, 0, NULL);
     for (size_t at = 0; at < size && e.state == SHIM_HS_MORE; at += one)
         step(&e, choices, data + at, one < size - at ? one : size - at, NULL);
@@ -106,6 +133,8 @@ feed_damaged(int choices, const uint8_t *orders, size_t size)
     p->client.hs = ops->hs_new(0, PKI_WEB);
     p->server.hs = ops->hs_new(1, NULL);
     MUST(p->client.hs != NULL && p->server.hs != NULL);
+    if (choices & RESUME)
+        ops->hs_offer(p->client.hs, &client_ticket);
     for (int round = 0; round < 8; round++) {
         struct talk_end *e = round % 2 ? &p->server : &p->client;
         struct talk_end *to = round % 2 ? &p->client : &p->server;
@@ -120,7 +149,8 @@ feed_damaged(int choices, const uint8_t *orders, size_t size)
         e->in.len = 0;
     }
     if (!hit)
-        MUST(p->client.state == SHIM_HS_DONE && p->server.state == SHIM_HS_DONE);
+        MUST(p->client.state == SHIM_HS_DONE && p->server.state == SHIM_HS_DONE &&
+             p->client.res.resumed == !!(choices & RESUME));
     if (p->client.state == SHIM_HS_DONE && p->server.state == SHIM_HS_DONE)
         MUST(memcmp(&p->client.res.tx, &p->server.res.rx, sizeof(struct shim_key)) == 0 &&
              memcmp(&p->client.res.rx, &p->server.res.tx, sizeof(struct shim_key)) == 0);
@@ -131,7 +161,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     once();
-    if (size < 1)
+    if (size < 1 || ((data[0] & RESUME) && (data[0] & PIECES)))
         return 0;
     if (data[0] & DAMAGE)
         feed_damaged(data[0], data + 1, size - 1);

@@ -67,7 +67,7 @@ open_both_ways(const struct shim_tls_ops *ops, const struct shim_key *key, const
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct shim_tls_ops *ops = shim_tls_engine();
+    const struct shim_tls_ops *ops = shim_tls_engine(NULL);
     static const uint8_t secret[48] = {1, 2, 3};
     static uint8_t rec[5 + 17000 + 16];
     struct shim_key k = {0};

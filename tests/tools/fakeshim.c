@@ -18,7 +18,6 @@
  *     handoff=ADDR:PORT,ID,TEXT
  *     fork             the rest runs in a child; the parent exits
  *     raw=HEX          sends bytes on a fresh connection, prints the answer's error
- *     sleep=MS  ok-line on stdout afterwards
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -430,7 +429,7 @@ run(char *cmd)
     } else if (IS("waitgone")) {
         int i = 0;
         while (find(arg, false) && i++ < 2000) {
-            usleep(1000);
+            usleep(1000); /* the snapshot tells nobody of its changes */
         }
         printf("%s after %d ms\n", i < 2000 ? "gone" : "still there", i);
     } else if (IS("conn")) {
@@ -445,8 +444,6 @@ run(char *cmd)
         do_raw(arg);
     } else if (IS("fork")) {
         do_fork();
-    } else if (IS("sleep")) {
-        usleep((useconds_t)atoi(arg) * 1000);
     } else {
         printf("unknown command %s\n", cmd);
     }

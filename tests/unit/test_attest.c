@@ -3,6 +3,7 @@
  * meshd_attest: names out of paths, units out of cgroup texts, and who is at the other end.
  */
 #include "meshd/attest/attest.h"
+#include "common/unit.h"
 
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -75,7 +76,7 @@ static const struct {
 START_TEST(unit_names)
 {
     char out[128] = "x";
-    meshd_attest_unit(units[_i].cgroup, out, sizeof(out));
+    mesh_unit_of(units[_i].cgroup, out, sizeof(out));
     ck_assert_str_eq(out, units[_i].unit);
 }
 END_TEST
@@ -83,7 +84,7 @@ END_TEST
 START_TEST(unit_is_cut_not_overrun)
 {
     char out[8];
-    meshd_attest_unit("0::/system.slice/averylongname.service\n", out, sizeof(out));
+    mesh_unit_of("0::/system.slice/averylongname.service\n", out, sizeof(out));
     ck_assert_str_eq(out, "averylo");
 }
 END_TEST

@@ -9,6 +9,7 @@
 #include <event2/buffer.h>
 #include <jansson.h>
 
+#include "meshd/policy/config.h"
 #include "tests/unit/unit.h"
 
 /* The answer as a string, the caller's. */
@@ -16,7 +17,7 @@ static char *
 answer(const char *line, size_t len)
 {
     struct evbuffer *out = evbuffer_new();
-    ck_assert(meshd_command_answer(line, len, out));
+    ck_assert(meshd_command_answer(-1, line, len, out));
     size_t n = evbuffer_get_length(out);
     char *text = calloc(1, n + 1);
     ck_assert_int_eq(evbuffer_remove(out, text, n), (int)n);
@@ -52,7 +53,9 @@ is_whole(const char *text)
 START_TEST(help_names_every_command)
 {
     static const char *const names[] = {"help",      "status",      "services", "endpoints",
-                                        "workloads", "connections", "certs",    "stats"};
+                                        "workloads", "connections", "certs",    "stats",
+                                        "stat",      "top",         "edges",    "check",
+                                        "drain",     "undrain",     "draining", "why"};
     char *text = answer("help", 4), *json = answer("help json", 9);
     is_whole(text);
     is_whole(json);
@@ -68,10 +71,33 @@ END_TEST
 START_TEST(unknown_commands)
 {
     says("conections", "error: unknown command 'conections'; did you mean 'connections'?\n\n");
+    ck_assert_int_eq(meshd_config_load(NULL, "/run"), MESH_OK);
+    says("why web", "error: \"\" is no ADDR:PORT and no name of a service; see meshctl services\n\n");
+    says("why", "error: \"\" is no client; write SERVICE[,uid=N][,unit=UNIT][,exe=PATH][,source_ip=ADDRESS]\n\n");
+    says("why a=b 10.0.0.1:80", "error: \"a=b\" is no client; write SERVICE[,uid=N][,unit=UNIT][,exe=PATH][,source_ip=ADDRESS]\n\n");
+    says("why a zz:99999 json",
+         "{\"schema\":1,\"error\":\"\\\"zz:99999\\\" is no ADDR:PORT and no name of a service; see meshctl services\"}\n");
+    says("why a b c", "error: unknown option 'c'; see 'help'\n\n");
     says("Status2", "error: unknown command 'Status2'; did you mean 'status'?\n\n");
     says("zzzzzz", "error: unknown command 'zzzzzz'; see 'help'\n\n");
     says("zzzzzz json", "{\"schema\":1,\"error\":\"unknown command 'zzzzzz'; see 'help'\"}\n");
     says("help xml", "error: unknown option 'xml'; see 'help'\n\n");
+}
+END_TEST
+
+/* There is no client whose kernel could say who it is. */
+START_TEST(orders_need_somebody)
+{
+    says("drain cache", "error: not permitted: the kernel does not say who you are\n\n");
+    says("undrain cache json",
+         "{\"schema\":1,\"error\":\"not permitted: the kernel does not say who you are\"}\n");
+    says("draining cache", "error: 'cache' is not draining\n\n");
+    says("draining cache json", "{\"schema\":1,\"error\":\"'cache' is not draining\"}\n");
+    says("draining json", "{\"schema\":1,\"draining\":[]}\n");
+    says("draining a b", "error: unknown option 'b'; see 'help'\n\n");
+    says("draining a json b", "{\"schema\":1,\"error\":\"unknown option 'b'; see 'help'\"}\n");
+    says("draining a jso", "error: unknown option 'jso'; did you mean 'json'?\n\n");
+    says("top cache", "error: unknown option 'cache'; see 'help'\n\n");
 }
 END_TEST
 
@@ -134,6 +160,7 @@ main(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, help_names_every_command);
     tcase_add_test(t, unknown_commands);
+    tcase_add_test(t, orders_need_somebody);
     tcase_add_test(t, blanks_do_not_matter);
     tcase_add_test(t, any_byte_is_answered_in_ascii);
     tcase_add_test(t, a_line_is_read_to_its_end_only);

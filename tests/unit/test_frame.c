@@ -103,7 +103,7 @@ START_TEST(wrong_heads)
     h.err = 1;
     ck_assert_int_eq(feed_head(h), MESH_E_PROTOCOL);
     for (unsigned type = 0; type < 65536; type++) {
-        bool known = type >= MESH_WIRE_ATTACH && type <= MESH_WIRE_HANDOFF;
+        bool known = type >= MESH_WIRE_ATTACH && type <= MESH_WIRE_LIVE;
         if (!known) {
             ck_assert_int_eq(feed_head(head((uint16_t)type, 0)), MESH_E_PROTOCOL);
         }

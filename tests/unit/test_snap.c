@@ -6,14 +6,22 @@
 #include "common/snap.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "meshd/base/log.h"
 #include "meshd/registry/snapfile.h"
+#include "tests/unit/snap_kit.h"
 #include "tests/unit/unit.h"
 
-#define AREA (64u << 10)
+#define AREA (256u << 10)
 
 static const char *dir;
 static char path[512];
@@ -59,12 +67,13 @@ publish(const struct ep *eps, uint32_t n)
     struct mesh_snap_settings set;
     mesh_snap_settings_default(&set);
     set.linger_ms = 4711;
-    ck_assert_int_eq(meshd_snapfile_begin(n, n), MESH_OK);
+    set.kernel_tls = MESH_KTLS_OFF;
+    meshd_snapfile_begin();
     for (uint32_t i = 0; i < n; i++) {
         struct mesh_snap_service s = {.mode = MESH_MODE_STRICT};
         snprintf(s.name, sizeof(s.name), "s%u", i);
         snprintf(s.id, sizeof(s.id), "spiffe://td/ns/default/sa/s%u", i);
-        meshd_snapfile_service(&s);
+        (void)meshd_snapfile_add(MESH_SNAP_SERVICES, &s);
     }
     for (uint32_t i = 0; i < n; i++) {
         struct mesh_addr a = addr(eps[i].ip, eps[i].port);
@@ -74,7 +83,12 @@ publish(const struct ep *eps, uint32_t n)
         memcpy(e.addr, a.ip, 16);
         meshd_snapfile_endpoint(&e);
     }
-    meshd_snapfile_commit(&set, "td");
+    for (uint32_t i = 0; i < n; i++) {
+        kit_group(i, 0, 0, &(struct kit_tier){.first = i, .count = 1, .healthy = 1}, 1);
+        kit_route(i, (struct mesh_snap_route){.uid = MESH_SNAP_NONE}, i, 0);
+    }
+    (void)meshd_snapfile_add(MESH_SNAP_NETS, &(struct mesh_snap_net){.port = 80});
+    ck_assert_int_eq(meshd_snapfile_commit(&set), MESH_OK);
 }
 
 static const struct ep table[] = {
@@ -159,17 +173,36 @@ START_TEST(listeners_and_settings)
     ck_assert(!mesh_snap_listener(&s, 1, 0, 81, &hit));
     mesh_snap_settings(&s, &set);
     ck_assert_uint_eq(set.linger_ms, 4711);
+    ck_assert_uint_eq(set.kernel_tls, MESH_KTLS_OFF);
     mesh_snap_settings(&none, &set);
     ck_assert_uint_eq(set.linger_ms, 1000);
+    ck_assert_uint_eq(set.kernel_tls, MESH_KTLS_AUTO);
 }
 END_TEST
 
 START_TEST(no_room_is_an_error)
 {
-    uint32_t most = (AREA - (uint32_t)sizeof(struct mesh_snap_area)) / 64;
+    uint32_t most = (AREA - (uint32_t)sizeof(struct mesh_snap_area)) /
+                    (uint32_t)sizeof(struct mesh_snap_endpoint);
+    struct mesh_snap_settings set;
+    mesh_snap_settings_default(&set);
     publish(table, 1);
-    ck_assert_int_eq(meshd_snapfile_begin(0, most + 1), MESH_E_NO_MEMORY);
-    ck_assert_int_eq(meshd_snapfile_begin(UINT32_MAX, UINT32_MAX), MESH_E_NO_MEMORY);
+    ck_assert(!meshd_snapfile_has_room(0, most + 1));
+    ck_assert(!meshd_snapfile_has_room(UINT32_MAX, UINT32_MAX));
+    ck_assert(meshd_snapfile_has_room(1, 1));
+    for (uint32_t n = most; n <= most + 1; n++) {
+        meshd_snapfile_begin();
+        for (uint32_t i = 0; i < n; i++) {
+            meshd_snapfile_endpoint(&(struct mesh_snap_endpoint){.port = 1});
+        }
+        ck_assert_int_eq(meshd_snapfile_commit(&set), n > most ? MESH_E_NO_MEMORY : MESH_OK);
+    }
+    publish(table, 1);
+    meshd_snapfile_begin();
+    for (uint32_t i = 0; i < 4 * most; i++) {
+        meshd_snapfile_endpoint(&(struct mesh_snap_endpoint){.port = 1});
+    }
+    ck_assert_int_eq(meshd_snapfile_commit(&set), MESH_E_NO_MEMORY);
     struct mesh_snap s = meshd_snapfile_view();
     struct mesh_addr a = addr("127.0.0.1", 80);
     struct mesh_snap_hit hit;
@@ -225,7 +258,56 @@ rnd(uint32_t *x)
     return *x ^= *x << 5;
 }
 
-/* Random values in the words that steer the reader: head, offsets, buckets, endpoints. */
+static uint8_t *
+area_at(uint8_t *file)
+{
+    return file + MESH_SNAP_HEAD + (meshd_snapfile_generation() & 1) * AREA;
+}
+
+/* Makes the check sums of a damaged area right again, as far as they lie inside. */
+static void
+forge(uint8_t *file)
+{
+    struct mesh_snap_area *a = (void *)area_at(file);
+    const size_t front = offsetof(struct mesh_snap_area, table);
+    uint64_t g = meshd_snapfile_generation();
+    for (uint32_t i = 0; i < MESH_SNAP_BUCKETS; i++) {
+        a->bucket[i].check = mesh_snap_sum(g, i, &a->bucket[i], offsetof(struct mesh_snap_bucket, check));
+    }
+    for (uint32_t i = 0; i < 100; i++) {
+        uint64_t at = a->table[MESH_SNAP_ENDPOINTS].off + (uint64_t)i * sizeof(struct mesh_snap_endpoint);
+        struct mesh_snap_endpoint *e = (void *)((uint8_t *)a + at);
+        if (at % 8 == 0 && at >= sizeof(*a) && at + sizeof(*e) <= AREA) {
+            e->check = mesh_snap_sum(g, i, e, offsetof(struct mesh_snap_endpoint, check));
+        }
+    }
+    a->check = mesh_snap_sum(g, MESH_SNAP_NONE, (uint8_t *)a + front,
+                             offsetof(struct mesh_snap_area, check) - front);
+}
+
+/* A damaged snapshot answers what the whole one does, or that it is damaged; never that an endpoint
+ * is none. */
+static void
+expect_same_or_damaged(const struct mesh_snap *s, const struct mesh_snap *whole)
+{
+    for (unsigned port = 80; port < 87; port++) {
+        struct mesh_addr a = addr("127.0.0.1", (uint16_t)port);
+        struct mesh_snap_hit hit, want;
+        bool found = false, should = false;
+        enum mesh_err e = mesh_snap_find(s, 1, &a, &hit, &found);
+        ck_assert_int_eq(mesh_snap_find(whole, 1, &a, &want, &should), MESH_OK);
+        if (e == MESH_OK) {
+            ck_assert(found == should && hit.registry_only == want.registry_only);
+            ck_assert(!found || (strcmp(hit.service.id, want.service.id) == 0 &&
+                                 hit.endpoint.mode == want.endpoint.mode));
+        } else {
+            ck_assert(e == MESH_E_SNAPSHOT || e == MESH_E_VERSION);
+        }
+    }
+}
+
+/* Random values in the words that steer the reader: head, offsets, buckets, endpoints; every other
+ * time by somebody who knows the check sums. */
 START_TEST(hostile)
 {
     static const uint32_t evil[] = {0, 1, 2, 7, 63, 64, 0x7fffffff, 0x80000000, 0xffffffff,
@@ -233,21 +315,114 @@ START_TEST(hostile)
     publish(table, sizeof(table) / sizeof(table[0]));
     struct mesh_snap whole = meshd_snapfile_view();
     uint8_t *p = unit_guarded(whole.size);
+    const size_t area = (size_t)(area_at(p) - p), tables = sizeof(struct mesh_snap_area);
+    const size_t used = ((const struct mesh_snap_area *)(const void *)((const uint8_t *)whole.map + area))
+                            ->table[MESH_SNAP_NETS].off + sizeof(struct mesh_snap_net);
     uint32_t seed = 1;
     struct mesh_snap s = {p, whole.size};
     for (int round = 0; round < 20000; round++) {
         memcpy(p, whole.map, MESH_SNAP_HEAD);
-        memcpy(p + MESH_SNAP_HEAD + AREA, (const uint8_t *)whole.map + MESH_SNAP_HEAD + AREA, 12000);
+        memcpy(p + area, (const uint8_t *)whole.map + area, used + 4);
         for (uint32_t k = rnd(&seed) % 4 + 1; k > 0; k--) {
-            size_t zone = rnd(&seed) % 3;
+            size_t zone = rnd(&seed) % 4;
             size_t at = zone == 0   ? rnd(&seed) % 40
-                        : zone == 1 ? MESH_SNAP_HEAD + AREA + rnd(&seed) % 56
-                                    : MESH_SNAP_HEAD + AREA + rnd(&seed) % 11000;
+                        : zone == 1 ? area + rnd(&seed) % offsetof(struct mesh_snap_area, bucket)
+                        : zone == 2 ? area + tables + rnd(&seed) % (used - tables)
+                                    : area + rnd(&seed) % used;
             uint32_t v = rnd(&seed) % 2 ? evil[rnd(&seed) % 14] : rnd(&seed);
             memcpy(p + at / 4 * 4, &v, 4);
         }
+        if (round % 2) {
+            forge(p);
+        } else {
+            expect_same_or_damaged(&s, &whole);
+        }
         read_all(&s);
     }
+}
+END_TEST
+
+/* A bit, two words that changed places, another entry's or another generation's: no sum is the same. */
+START_TEST(sums)
+{
+    uint32_t word[112], seed = 1;
+    for (uint32_t n = 1; n <= 112; n++) {
+        for (uint32_t i = 0; i < n; i++) {
+            word[i] = rnd(&seed) % 3 ? rnd(&seed) : 0;
+        }
+        const uint32_t sum = mesh_snap_sum(7, n, word, 4 * n);
+        ck_assert_uint_ne(mesh_snap_sum(7, n + 1, word, 4 * n), sum);
+        ck_assert_uint_ne(mesh_snap_sum(8, n, word, 4 * n), sum);
+        for (uint32_t i = 0; i < 32 * n; i++) {
+            word[i / 32] ^= 1u << i % 32;
+            ck_assert_uint_ne(mesh_snap_sum(7, n, word, 4 * n), sum);
+            word[i / 32] ^= 1u << i % 32;
+        }
+        for (uint32_t i = 0; i < n * n; i++) {
+            uint32_t *a = &word[i / n], *b = &word[i % n], was = *a;
+            *a = *b;
+            *b = was;
+            ck_assert(*a == *b || mesh_snap_sum(7, n, word, 4 * n) != sum);
+            *b = *a;
+            *a = was;
+        }
+    }
+}
+END_TEST
+
+/* Every single byte of what is used, and whole pages of it. */
+START_TEST(damage_is_seen)
+{
+    publish(table, sizeof(table) / sizeof(table[0]));
+    struct mesh_snap whole = meshd_snapfile_view();
+    uint8_t *p = unit_guarded(whole.size);
+    struct mesh_snap s = {p, whole.size};
+    memcpy(p, whole.map, whole.size);
+    const struct mesh_snap_area *a = (const void *)area_at(p);
+    size_t area = (size_t)((const uint8_t *)a - p);
+    size_t end = area + a->table[MESH_SNAP_NETS].off + sizeof(struct mesh_snap_net);
+    ck_assert_int_eq(mesh_snap_verify(&s), MESH_OK);
+    for (size_t i = area; i < end; i++) {
+        p[i] ^= (uint8_t)(1u << i % 8);
+        ck_assert_int_eq(mesh_snap_verify(&s), MESH_E_SNAPSHOT);
+        p[i] ^= (uint8_t)(1u << i % 8);
+    }
+    for (size_t i = area; i < end; i += 512) {
+        for (int fill = 0; fill < 256; fill += 255) {
+            memset(p + i, fill, 512);
+            expect_same_or_damaged(&s, &whole);
+        }
+        memcpy(p + i, (const uint8_t *)whole.map + i, 512);
+    }
+}
+END_TEST
+
+/* meshd does not follow what somebody else wrote into its file, sees it, and mends it in place. */
+START_TEST(mended_in_place)
+{
+    static const size_t at[] = {0, 8, 12, 16, 32, MESH_SNAP_HEAD + 8, MESH_SNAP_HEAD + AREA + 8};
+    publish(table, 3);
+    struct mesh_snap before = meshd_snapfile_view();
+    uint64_t epoch = meshd_snapfile_epoch();
+    ck_assert(meshd_snapfile_is_whole());
+    for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+        memset((char *)(uintptr_t)before.map + at[i], 0xff, 4);
+        ck_assert(!meshd_snapfile_is_whole() || at[i] > MESH_SNAP_HEAD);
+        publish(table, 3);
+        ck_assert(meshd_snapfile_is_whole());
+    }
+    const off_t sizes[] = {0, 1, 5000, (off_t)before.size - 1};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        ck_assert_int_eq(truncate(path, sizes[i]), 0);
+        ck_assert(!meshd_snapfile_is_whole());
+        ck_assert_ptr_null(meshd_snapfile_view().map);
+        meshd_snapfile_beat();
+        publish(table, 3);
+        ck_assert(meshd_snapfile_is_whole());
+    }
+    ck_assert_ptr_eq(meshd_snapfile_view().map, before.map);
+    ck_assert_uint_eq(meshd_snapfile_epoch(), epoch);
+    read_all(&before);
 }
 END_TEST
 
@@ -258,13 +433,15 @@ START_TEST(ring_ends)
     uint64_t g = meshd_snapfile_generation();
     struct mesh_snap_area *a =
         (void *)((char *)(uintptr_t)s.map + MESH_SNAP_HEAD + (g & 1) * AREA);
-    struct mesh_snap_endpoint *e = (void *)((char *)a + a->endpoints_off);
-    e[0].next = 1;
-    e[1].next = 0;
-    struct mesh_addr to = addr("192.0.2.1", 80);
+    struct mesh_snap_endpoint *e = (void *)((char *)a + a->table[MESH_SNAP_ENDPOINTS].off);
+    for (uint32_t i = 0; i < 2; i++) {
+        e[i].next = 1 - i;
+        e[i].check = mesh_snap_sum(g, i, &e[i], offsetof(struct mesh_snap_endpoint, check));
+    }
+    struct mesh_addr to = addr("127.0.0.1", 80);
     struct mesh_snap_hit hit;
     bool found = false;
-    ck_assert_int_eq(mesh_snap_find(&s, 1, &to, &hit, &found), MESH_E_SNAPSHOT);
+    ck_assert_int_eq(mesh_snap_find(&s, 5, &to, &hit, &found), MESH_E_SNAPSHOT);
 }
 END_TEST
 
@@ -274,7 +451,7 @@ START_TEST(versions)
     struct mesh_snap s = meshd_snapfile_view();
     struct mesh_snap_head *h = (void *)(uintptr_t)s.map;
     ck_assert_int_eq(mesh_snap_check(&s), MESH_OK);
-    h->version = 2;
+    h->version = MESH_SNAP_VERSION + 1;
     ck_assert_int_eq(mesh_snap_check(&s), MESH_E_VERSION);
     h->version = MESH_SNAP_VERSION;
     h->magic ^= 1;
@@ -295,16 +472,17 @@ writer(void *arg)
     for (uint64_t g = 1; !atomic_load(&stop); g++) {
         struct mesh_snap_service s = {0};
         snprintf(s.name, sizeof(s.name), "%llu", (unsigned long long)g);
-        if (meshd_snapfile_begin(1, 100) != MESH_OK) {
-            return NULL;
-        }
-        meshd_snapfile_service(&s);
+        meshd_snapfile_begin();
+        (void)meshd_snapfile_add(MESH_SNAP_SERVICES, &s);
         for (unsigned i = 0; i < 100; i++) {
             struct mesh_snap_endpoint e = {.port = 80, .netns = g, .cookie = g, .id = i};
-            memset(e.addr, i == 99 ? 9 : 1, 16);
+            memset(e.addr, 9, 16);
+            e.flags = i == 99 ? 0 : MESH_EP_NETNS; /* of other namespaces */
             meshd_snapfile_endpoint(&e);
         }
-        meshd_snapfile_commit(&set, "td");
+        if (meshd_snapfile_commit(&set) != MESH_OK) {
+            return NULL;
+        }
     }
     return NULL;
 }
@@ -361,7 +539,11 @@ END_TEST
 START_TEST(killed_while_writing)
 {
     publish(table, 3);
-    ck_assert_int_eq(meshd_snapfile_begin(1, 1), MESH_OK); /* and no commit */
+    struct mesh_snap s = meshd_snapfile_view();
+    uint64_t next = meshd_snapfile_generation() + 1;
+    char *area = (char *)(uintptr_t)s.map + MESH_SNAP_HEAD + (next & 1) * AREA;
+    memset(area, 0x5a, AREA); /* in the midst of commit */
+    memset(area, 0, sizeof(uint64_t));
     meshd_snapfile_close();
     ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
     meshd_snapfile_visit(count_visit, NULL);
@@ -369,16 +551,123 @@ START_TEST(killed_while_writing)
 }
 END_TEST
 
+/* As a reader that has it mapped sees it: the same file, and whole. */
+START_TEST(damaged_is_mended_from_the_copy)
+{
+    const off_t cuts[] = {0, 5000, MESH_SNAP_SIZE(AREA)};
+    for (size_t i = 0; i < 3; i++) {
+        visited = 0;
+        publish(table, 3);
+        uint64_t epoch = meshd_snapfile_epoch();
+        struct stat before, after;
+        ck_assert_int_eq(stat(path, &before), 0);
+        memset((char *)(uintptr_t)meshd_snapfile_view().map + MESH_SNAP_HEAD, 1, AREA);
+        meshd_snapfile_close();
+        ck_assert_int_eq(truncate(path, cuts[i]), 0);
+        ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
+        ck_assert_int_eq(stat(path, &after), 0);
+        ck_assert_uint_eq(before.st_ino, after.st_ino);
+        ck_assert_uint_eq(meshd_snapfile_epoch(), epoch);
+        meshd_snapfile_visit(count_visit, NULL);
+        ck_assert_uint_eq(visited, 3);
+    }
+}
+END_TEST
+
 START_TEST(damaged_is_replaced)
 {
+    char copy[600];
+    snprintf(copy, sizeof(copy), "%s.copy", path);
     publish(table, 3);
     uint64_t epoch = meshd_snapfile_epoch();
     meshd_snapfile_close();
     ck_assert_int_eq(truncate(path, 5000), 0);
+    ck_assert_int_eq(truncate(copy, 5000), 0);
     ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
     ck_assert_uint_ne(meshd_snapfile_epoch(), epoch);
     meshd_snapfile_visit(count_visit, NULL);
     ck_assert_uint_eq(visited, 0);
+
+    publish(table, 3); /* generation 1: area 1 */
+    epoch = meshd_snapfile_epoch();
+    memset((char *)(uintptr_t)meshd_snapfile_view().map + MESH_SNAP_HEAD + AREA + 400, 1, 1);
+    meshd_snapfile_close();
+    ck_assert_int_eq(unlink(copy), 0);
+    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
+    ck_assert_uint_ne(meshd_snapfile_epoch(), epoch);
+}
+END_TEST
+
+/* Does the copy hold the generation that was committed last, whole? */
+static bool
+copy_is_new(void)
+{
+    char copy[600];
+    snprintf(copy, sizeof(copy), "%s.copy", path);
+    size_t n = MESH_SNAP_SIZE(AREA);
+    int fd = open(copy, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    void *p = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
+    ck_assert_ptr_ne(p, MAP_FAILED);
+    const struct mesh_snap s = {p, n};
+    bool good = mesh_snap_verify(&s) == MESH_OK &&
+                ((const struct mesh_snap_head *)p)->generation == meshd_snapfile_generation();
+    munmap(p, n);
+    close(fd);
+    return good;
+}
+
+/* The disk was full for a moment: the copy is behind, and whole again with the next change. */
+START_TEST(copy_is_tried_again)
+{
+    struct rlimit was, none;
+    publish(table, 3);
+    ck_assert(copy_is_new());
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+    none = was;
+    none.rlim_cur = 0;
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &none), 0);
+    publish(table, 3);
+    publish(table, 2);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &was), 0);
+    ck_assert(!copy_is_new());
+    publish(table, 3);
+    ck_assert(copy_is_new());
+}
+END_TEST
+
+/* No SIGBUS, and what was published before stays. Needs a mount of our own. */
+START_TEST(full_disk)
+{
+    const struct mesh_snap_settings set = {.live = 1};
+    char small[480], fill[500], page[4096] = {0};
+    snprintf(small, sizeof(small), "%s/small", dir);
+    ck_assert_int_eq(mkdir(small, 0700), 0);
+    if ((unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", small, "tmpfs", 0, "size=1m") != 0) {
+        return;
+    }
+    meshd_snapfile_close();
+    snprintf(path, sizeof(path), "%s/snapshot", small);
+    snprintf(fill, sizeof(fill), "%s/fill", small);
+    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
+    publish(table, 3);
+    int fd = open(fill, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    while (write(fd, page, sizeof(page)) > 0) {
+    }
+    close(fd);
+    uint64_t g = meshd_snapfile_generation();
+    meshd_snapfile_begin();
+    ck_assert_int_eq(meshd_snapfile_commit(&set), MESH_E_SYSTEM);
+    ck_assert_uint_eq(meshd_snapfile_generation(), g);
+    ck_assert(meshd_snapfile_is_whole());
+    ck_assert_int_eq(unlink(fill), 0);
+    publish(table, 3);
+    ck_assert_uint_eq(meshd_snapfile_generation(), g + 1);
+    meshd_snapfile_close();
+    ck_assert_int_eq(umount2(small, MNT_DETACH), 0);
 }
 END_TEST
 
@@ -394,12 +683,18 @@ main(void)
     tcase_add_test(t, no_room_is_an_error);
     tcase_add_test(t, truncated);
     tcase_add_test(t, hostile);
+    tcase_add_test(t, sums);
+    tcase_add_test(t, damage_is_seen);
+    tcase_add_test(t, mended_in_place);
+    tcase_add_test(t, copy_is_tried_again);
     tcase_add_test(t, ring_ends);
     tcase_add_test(t, versions);
     tcase_add_test(t, readers_beside_a_writer);
     tcase_add_test(t, comes_back);
     tcase_add_test(t, killed_while_writing);
+    tcase_add_test(t, damaged_is_mended_from_the_copy);
     tcase_add_test(t, damaged_is_replaced);
+    tcase_add_test(t, full_disk);
     suite_add_tcase(s, t);
     return unit_run(s);
 }

@@ -2,6 +2,7 @@
  *
  * meshd_stats: pages of live, dead and hostile processes, totals over death and restart.
  */
+#include "meshd/stats/quota.h"
 #include "meshd/stats/stats.h"
 
 #include <event2/event.h>
@@ -233,6 +234,50 @@ START_TEST(connections)
 }
 END_TEST
 
+static int
+take_service(const struct meshd_conn *c, void *arg)
+{
+    snprintf(arg, MESH_SERVICE_MAX, "%s", c->service);
+    ck_assert_ptr_nonnull(strstr(c->id, c->service));
+    return 0;
+}
+
+/* A connection that inetd made, held by cat: while inetd lives, when it is gone, and when cat is too. */
+START_TEST(whose_certificate)
+{
+    uint64_t id = 0, cats = 0;
+    int fd = -1;
+    char service[MESH_SERVICE_MAX] = "";
+    struct idle inetd = idle_start(-1);
+    struct meshd_peer was = peer_of(inetd.pid);
+    struct mesh_page *first = attach(inetd.pid, &id, NULL);
+    struct meshd_peer p = peer_of(getpid());
+    const struct meshd_identity cat = {"cat", "spiffe://mesh.local/ns/default/sa/cat"};
+    ck_assert_int_eq(meshd_stats_attach(&p, &cat, 5, &cats, &fd), MESH_OK);
+    struct mesh_page *m = mmap(NULL, MESH_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    ck_assert_uint_ne(first->mark, 0);
+    ck_assert_uint_ne(first->mark, m->mark);
+    fill_conn(m, 0, MESH_CONN_OPEN, 1000);
+    meshd_stats_visit_active(take_service, service);
+    ck_assert_str_eq(service, "cat"); /* no mark, or one that nobody has */
+    mesh_page_conns(m)[0].mark = first->mark + 1;
+    meshd_stats_visit_active(take_service, service);
+    ck_assert_str_eq(service, "cat");
+    mesh_page_conns(m)[0].mark = first->mark;
+    meshd_stats_visit_active(take_service, service);
+    ck_assert_str_eq(service, "web");
+    detach(first);
+    idle_stop(&inetd);
+    meshd_stats_gone(was.pid, was.starttime);
+    ck_assert_uint_eq(meshd_stats_attached(), 1);
+    service[0] = '\0';
+    meshd_stats_visit_active(take_service, service);
+    ck_assert_str_eq(service, "web");
+    detach(m);
+}
+END_TEST
+
 START_TEST(who_is_a_client)
 {
     uint64_t id = 0;
@@ -245,9 +290,58 @@ START_TEST(who_is_a_client)
     a.port = 1001;
     ck_assert(!meshd_stats_is_client(5, &a));
     a.port = 1000;
-    mesh_page_conns(m)[7].outbound = 0;
+    struct mesh_addr far = a;
+    far.ip[12] = 10; /* the interface of a namespace that the server sees from another one */
+    memcpy(mesh_page_conns(m)[7].local_addr, far.ip, 16);
+    ck_assert(meshd_stats_is_client(5, &far));
+    ck_assert(meshd_stats_is_client(6, &far));
     ck_assert(!meshd_stats_is_client(5, &a));
+    mesh_page_conns(m)[7].outbound = 0;
+    ck_assert(!meshd_stats_is_client(5, &far));
     detach(m);
+}
+END_TEST
+
+static enum mesh_err
+attach_as(uid_t uid, unsigned n)
+{
+    struct meshd_peer p = peer_of(getpid());
+    struct meshd_identity id = web;
+    uint64_t page = 0;
+    int fd = -1;
+    p.uid = uid;
+    snprintf(id.id, sizeof(id.id), "spiffe://td/ns/default/sa/%u", n); /* another program: it gets another page */
+    enum mesh_err e = meshd_stats_attach(&p, &id, 5, &page, &fd);
+    if (e == MESH_OK) {
+        close(fd);
+    }
+    return e;
+}
+
+static uint64_t
+refused(void)
+{
+    struct meshd_counters c;
+    meshd_stats_sum(&c);
+    return c.err[MESH_E_PAGES_FULL];
+}
+
+START_TEST(one_user_leaves_room_for_others)
+{
+    for (unsigned i = 0; i < MESHD_PAGES_USER; i++) {
+        ck_assert_int_eq(attach_as(1000, i), MESH_OK);
+    }
+    ck_assert_int_eq(attach_as(1000, MESHD_PAGES_USER), MESH_E_PAGES_FULL);
+    ck_assert_int_eq(attach_as(1000, 0), MESH_E_PAGES_FULL);
+    ck_assert_uint_eq(refused(), 2);
+    ck_assert_int_eq(attach_as(1001, 0), MESH_OK);
+    ck_assert_int_eq(attach_as(0, 0), MESH_OK);
+    UNIT_BECOMES(attach_as(1000, 1) == MESH_OK); /* when nobody holds the pages any more */
+    struct meshd_peer p = peer_of(getpid()), root = p;
+    root.uid = 0;
+    ck_assert_int_eq(meshd_quota_check(&p, MESHD_PAGES_MAX - MESHD_PAGES_KEPT, 0), MESH_E_PAGES_FULL);
+    ck_assert_int_eq(meshd_quota_check(&root, MESHD_PAGES_MAX - 1, MESHD_PAGES_MAX - 1), MESH_OK);
+    ck_assert_int_eq(meshd_quota_check(&root, MESHD_PAGES_MAX, 0), MESH_E_PAGES_FULL);
 }
 END_TEST
 
@@ -264,8 +358,7 @@ START_TEST(death_folds)
     detach(m);
     ck_assert_uint_eq(meshd_stats_attached(), 1);
     idle_stop(&i);
-    run_for(100);
-    ck_assert_uint_eq(meshd_stats_attached(), 0);
+    UNIT_BECOMES(meshd_stats_attached() == 0);
     ck_assert_uint_eq(sum(MESH_STAT_OPEN_OUT), 2);
     ck_assert_uint_eq(sum(MESH_STAT_CLOSED), 2); /* opened = closed + active still holds */
     ck_assert_uint_eq(sum(MESH_STAT_ACTIVE), 0);
@@ -293,8 +386,7 @@ START_TEST(child_keeps_the_page)
     run_for(1500);
     ck_assert_uint_eq(meshd_stats_attached(), 1);
     idle_stop(&child);
-    run_for(1500);
-    ck_assert_uint_eq(meshd_stats_attached(), 0);
+    UNIT_BECOMES(meshd_stats_attached() == 0);
     ck_assert_uint_eq(sum(MESH_STAT_TX_BYTES), 10);
 }
 END_TEST
@@ -375,6 +467,21 @@ START_TEST(damaged_totals_are_put_aside)
 }
 END_TEST
 
+START_TEST(too_large_totals_are_put_aside)
+{
+    char path[600];
+    struct stat st;
+    stop();
+    snprintf(path, sizeof(path), "%s/totals", dir);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_eq(ftruncate(fd, 65 << 20), 0);
+    close(fd);
+    start();
+    snprintf(path, sizeof(path), "%s/totals.bad", dir);
+    ck_assert_int_eq(stat(path, &st), 0);
+}
+END_TEST
+
 START_TEST(recent_is_a_ring)
 {
     uint64_t id = 0;
@@ -386,8 +493,36 @@ START_TEST(recent_is_a_ring)
     }
     detach(m);
     idle_stop(&i);
-    run_for(100);
-    ck_assert_uint_eq(closed(), MESHD_STATS_RECENT);
+    UNIT_BECOMES(closed() == MESHD_STATS_RECENT);
+}
+END_TEST
+
+/* Each process has to be seen without a decision since the order, and not all at the same moment. */
+START_TEST(who_still_decides)
+{
+    uint64_t id;
+    struct mesh_page *m = attach(getpid(), &id, NULL);
+    struct idle other = idle_start(-1);
+    ck_assert_uint_eq(meshd_stats_deciding(7, 7), 0);
+    m->pids[0] = getpid();
+    m->pids[1] = other.pid;
+    m->deciding[0] = 1;
+    ck_assert_uint_eq(meshd_stats_deciding(7, 9), 0); /* 7 is over for ever */
+    ck_assert_uint_eq(meshd_stats_deciding(8, 9), 1);
+    m->deciding[0] = 0;
+    m->deciding[1] = 1;
+    ck_assert_uint_eq(meshd_stats_deciding(8, 9), 0); /* the other one was idle at the first look */
+    ck_assert_uint_eq(meshd_stats_deciding(9, 9), 0);
+    ck_assert_uint_eq(meshd_stats_deciding(10, 10), 1);
+    idle_stop(&other);
+    ck_assert_uint_eq(meshd_stats_deciding(10, 10), 0); /* the dead decide nothing */
+    m->deciding[MESH_PAGE_PIDS] = 1;
+    ck_assert_uint_eq(meshd_stats_deciding(11, 11), 1);
+    m->pids[0] = 0; /* other numbers than ours: who is dead cannot be told */
+    m->deciding[MESH_PAGE_PIDS] = 0;
+    m->deciding[1] = 1;
+    ck_assert_uint_eq(meshd_stats_deciding(12, 12), 1);
+    detach(m);
 }
 END_TEST
 
@@ -401,14 +536,18 @@ main(void)
     tcase_add_test(t, head_and_counters);
     tcase_add_test(t, same_process_same_page);
     tcase_add_test(t, connections);
+    tcase_add_test(t, whose_certificate);
     tcase_add_test(t, who_is_a_client);
+    tcase_add_test(t, one_user_leaves_room_for_others);
     tcase_add_test(t, death_folds);
     tcase_add_test(t, child_keeps_the_page);
     tcase_add_test(t, restart_keeps_live_pages);
     tcase_add_test(t, death_while_away);
     tcase_add_test(t, hostile_page);
     tcase_add_test(t, damaged_totals_are_put_aside);
+    tcase_add_test(t, too_large_totals_are_put_aside);
     tcase_add_test(t, recent_is_a_ring);
+    tcase_add_test(t, who_still_decides);
     suite_add_tcase(s, t);
     return unit_run(s);
 }

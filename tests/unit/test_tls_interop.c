@@ -20,7 +20,7 @@ static SSL_CTX *plain; /* the other end: orders */
 static void
 setup(void)
 {
-    ops = shim_tls_engine();
+    ops = shim_tls_engine(NULL);
     ck_assert_ptr_nonnull(ops);
     root = pki_root("root");
     web = pki_leaf("URI:" PKI_WEB, &root);

@@ -1,59 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The record layer: known answers, every size, every truncation and bit flip, padding, limits,
- * key updates, fork, and no allocation while hot. Linked with malloc wrapped, to count.
+ * The record layer: known answers, every size, every truncation and bit flip, and padding.
+ * test_tls_key.c has the keys.
  */
-#include <check.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
-#include <openssl/evp.h>
 
-#include "shim/tls/cache.h"
-#include "shim/tls/suite.h"
-#include "shim/tls/tls.h"
-
-static const struct shim_tls_ops *ops;
-static unsigned long allocations;
-
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
-
-void *
-__wrap_malloc(size_t n)
-{
-    __atomic_fetch_add(&allocations, 1, __ATOMIC_RELAXED);
-    return __real_malloc(n);
-}
-
-static void
-setup(void)
-{
-    ops = shim_tls_engine();
-    ck_assert_ptr_nonnull(ops);
-}
-
-static void
-teardown(void)
-{
-    shim_cache_fini();
-}
-
-static struct shim_key
-key_of(uint16_t suite, uint8_t seed)
-{
-    struct shim_key k = {0};
-    uint8_t secret[48];
-    memset(secret, seed, sizeof(secret));
-    ck_assert_int_eq(shim_suite_key_init(&k, suite, secret, suite == 0x1302 ? 48 : 32), MESH_OK);
-    return k;
-}
-
-static const uint16_t suites[] = {0x1301, 0x1302, 0x1303};
+#include "tests/unit/tls_rec.h"
 
 /* ---- known answers: RFC 8448, section 3 ---- */
 
@@ -145,44 +100,11 @@ START_TEST(key_init_refuses)
 }
 END_TEST
 
-/* ---- a record made by raw EVP, with whatever inside ---- */
-
-static size_t
-raw_seal(const struct shim_key *k, const uint8_t *inner, size_t n, uint8_t *rec)
-{
-    const struct shim_suite *s = shim_suite_find(k->suite);
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    uint8_t nonce[12];
-    int l = 0;
-    memcpy(nonce, k->iv, 12);
-    for (int i = 0; i < 8; i++)
-        nonce[4 + i] ^= (uint8_t)(k->seq >> (56 - 8 * i));
-    memcpy(rec, "\x17\x03\x03", 3);
-    rec[3] = (uint8_t)((n + 16) >> 8);
-    rec[4] = (uint8_t)(n + 16);
-    ck_assert_int_eq(EVP_EncryptInit_ex(ctx, s->cipher, NULL, k->key, nonce), 1);
-    ck_assert_int_eq(EVP_EncryptUpdate(ctx, NULL, &l, rec, 5), 1);
-    ck_assert_int_eq(EVP_EncryptUpdate(ctx, rec + 5, &l, inner, (int)n), 1);
-    ck_assert_int_eq(EVP_EncryptFinal_ex(ctx, rec + 5 + n, &l), 1);
-    ck_assert_int_eq(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, rec + 5 + n), 1);
-    EVP_CIPHER_CTX_free(ctx);
-    return 5 + n + 16;
-}
-
 /* ---- sizes ---- */
 
 static const size_t sizes[] = {0,    1,    2,    15,   16,   17,   63,    64,    65,
                                1350, 2047, 2048, 2049, 4096, 8191, 16383, 16384};
 #define SIZES ((int)(sizeof(sizes) / sizeof(sizes[0])))
-
-static uint8_t *
-pattern(size_t n)
-{
-    uint8_t *p = malloc(n + 1);
-    for (size_t i = 0; i < n; i++)
-        p[i] = (uint8_t)(i * 7 + i / 256);
-    return p;
-}
 
 /* Buffers of exactly the sizes that the contract names, so that a sanitizer sees one byte more. */
 START_TEST(round_trip)
@@ -435,197 +357,6 @@ START_TEST(guard_page)
 }
 END_TEST
 
-/* ---- keys ---- */
-
-START_TEST(key_updates)
-{
-    struct shim_key tx = key_of(suites[_i], 2), rx = tx;
-    uint8_t rec[64], out[64], type = 0;
-    size_t len = 0;
-    for (uint32_t g = 1; g < 20; g++) {
-        struct shim_key was = tx;
-        ck_assert_uint_ne(ops->seal(&tx, 23, out, 0, rec), 0);
-        ck_assert_int_eq(ops->key_update(&tx), MESH_OK);
-        ck_assert_uint_eq(tx.generation, g);
-        ck_assert_uint_eq(tx.seq, 0);
-        ck_assert_mem_ne(tx.secret, was.secret, was.secret_len);
-        ck_assert_mem_ne(tx.key, was.key, was.key_len);
-        ck_assert_mem_ne(tx.iv, was.iv, 12);
-        ck_assert_uint_eq(ops->seal(&tx, 23, (const uint8_t *)"hello", 5, rec), 27);
-        ck_assert_int_eq(ops->open(&rx, rec, 27, out, &len, &type), MESH_E_BAD_MAC);
-        ck_assert_int_eq(ops->key_update(&rx), MESH_OK);
-        ck_assert_int_eq(ops->open(&rx, rec, 27, out, &len, &type), MESH_OK);
-        ck_assert_mem_eq(out, "hello", 5);
-    }
-    tx.suite = 0;
-    ck_assert_int_ne(ops->key_update(&tx), MESH_OK);
-}
-END_TEST
-
-/* [RFC8446 5.5] AES-GCM: an update is due in good time, and the end comes before 2^24.5. */
-START_TEST(key_limit)
-{
-    struct shim_key k = key_of(suites[_i], 2);
-    uint8_t rec[64], out[64], type = 0;
-    size_t len = 0;
-    ck_assert(!ops->key_update_due(&k));
-    k.seq = (UINT64_C(1) << 23) - 1;
-    ck_assert(!ops->key_update_due(&k));
-    ck_assert_uint_ne(ops->seal(&k, 23, rec, 0, rec), 0);
-    ck_assert_int_eq(ops->key_update_due(&k), _i < 2);
-    k.seq = 23726566; /* 2^24.5 */
-    ck_assert_int_eq(ops->seal(&k, 23, rec, 0, rec) == 0, _i < 2);
-    k.seq = UINT64_MAX;
-    ck_assert_uint_eq(ops->seal(&k, 23, rec, 0, rec), 0);
-    ck_assert_uint_eq(k.seq, UINT64_MAX);
-    memcpy(rec, "\x17\x03\x03\x00\x11", 5);
-    ck_assert_int_eq(ops->open(&k, rec, 22, out, &len, &type), MESH_E_KEY_LIMIT);
-    ck_assert_int_eq(ops->key_update(&k), MESH_OK);
-    ck_assert(!ops->key_update_due(&k));
-    ck_assert_uint_ne(ops->seal(&k, 23, rec, 0, rec), 0);
-}
-END_TEST
-
-START_TEST(wiping)
-{
-    struct shim_key k = key_of(0x1301, 2), none = {0}, again = k;
-    uint8_t rec[64], buf[7] = "secret";
-    ck_assert_uint_ne(ops->seal(&k, 23, rec, 0, rec), 0);
-    ops->wipe(&k, sizeof(k));
-    ck_assert_mem_eq(&k, &none, sizeof(k));
-    ck_assert_uint_ne(ops->seal(&again, 23, rec, 0, rec), 0);
-    ops->wipe(buf, sizeof(buf));
-    ck_assert_mem_eq(buf, "\0\0\0\0\0\0", 7);
-    ops->wipe(NULL, 0);
-    ops->wipe(NULL, 5);
-}
-END_TEST
-
-/* ---- the cache ---- */
-
-START_TEST(hot_records_allocate_nothing)
-{
-    struct shim_key tx = key_of(suites[_i], 2), rx = tx;
-    uint8_t *in = pattern(16384), *rec = malloc(SHIM_REC_MAX), *out = malloc(16384), type = 0;
-    size_t len = 0;
-    ck_assert_uint_ne(ops->seal(&tx, 23, in, 1, rec), 0);
-    ck_assert_int_eq(ops->open(&rx, rec, 23, out, &len, &type), MESH_OK);
-    unsigned long before = allocations; /* Check's asserts allocate, so none in between */
-    int ok = 1;
-    for (size_t n = 0; n <= 16384; n += 1 + n / 4)
-        ok &= ops->seal(&tx, 23, in, n, rec) == n + 22 &&
-              ops->open(&rx, rec, n + 22, out, &len, &type) == MESH_OK;
-    before = allocations - before;
-    ck_assert_uint_eq(before, 0);
-    ck_assert(ok);
-    free(in);
-    free(rec);
-    free(out);
-}
-END_TEST
-
-/* Many more connections than entries: all stay right, and once the contexts exist the key
- * schedules change place without allocating. */
-START_TEST(more_keys_than_entries)
-{
-    enum { KEYS = 2000 };
-    struct shim_key *tx = calloc(KEYS, sizeof(*tx)), *rx = calloc(KEYS, sizeof(*rx));
-    uint8_t rec[64], out[64], secret[48] = {0}, type = 0;
-    size_t len = 0;
-    unsigned long before = 0;
-    int ok = 1;
-    for (int i = 0; i < KEYS; i++) {
-        memcpy(secret, &i, sizeof(i));
-        uint16_t suite = suites[i % (_i == 0 ? 1 : 3)];
-        ck_assert_int_eq(shim_suite_key_init(&tx[i], suite, secret, suite == 0x1302 ? 48 : 32),
-                         MESH_OK);
-        rx[i] = tx[i];
-    }
-    for (int round = 0; round < 4; round++) {
-        for (int i = 0; i < KEYS; i++)
-            ok &= ops->seal(&tx[i], 23, (const uint8_t *)&i, 4, rec) == 26 &&
-                  ops->open(&rx[i], rec, 26, out, &len, &type) == MESH_OK &&
-                  memcmp(out, &i, 4) == 0;
-        if (round == 1)
-            before = allocations;
-    }
-    before = allocations - before;
-    ck_assert_uint_eq(before, 0);
-    ck_assert(ok);
-    free(tx);
-    free(rx);
-}
-END_TEST
-
-/* A set whose entries are both in use by others: a temporary context does it. */
-START_TEST(all_entries_taken)
-{
-    struct shim_key k = key_of(0x1301, 2), a = k, b = k, rx = k;
-    const struct shim_suite *s = shim_suite_find(0x1301);
-    struct shim_cache_use ua = {0}, ub = {0};
-    uint8_t rec[64], out[64], type = 0;
-    size_t len = 0;
-    a.key[0] ^= 1;
-    b.key[0] ^= 2;
-    ck_assert(shim_cache_get(s, &a, 1, &ua) && shim_cache_get(s, &b, 1, &ub));
-    ck_assert(ua.entry != NULL && ub.entry != NULL && ua.entry != ub.entry);
-    ck_assert_uint_ne(ops->seal(&k, 23, (const uint8_t *)"x", 1, rec), 0);
-    ck_assert_int_eq(ops->open(&rx, rec, 23, out, &len, &type), MESH_OK);
-    shim_cache_put(&ua);
-    shim_cache_put(&ub);
-}
-END_TEST
-
-/* The key may be anywhere, and two keys that differ in one bit are two keys. */
-START_TEST(identity_of_entries)
-{
-    struct shim_key k = key_of(suites[_i], 2);
-    const struct shim_suite *s = shim_suite_find(suites[_i]);
-    for (int bit = 0; bit < s->key_len * 8; bit++) {
-        struct shim_key other = k;
-        uint8_t a[64], b[64], ref[64], inner[2] = {1, 23};
-        other.key[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        raw_seal(&other, inner, 2, ref);
-        ck_assert_uint_ne(ops->seal(&k, 23, inner, 1, a), 0);
-        ck_assert_uint_ne(ops->seal(&other, 23, inner, 1, b), 0);
-        ck_assert_mem_eq(b, ref, 23);
-        k.seq = 0;
-    }
-}
-END_TEST
-
-/* [DESIGN D5] the child goes on with the same keys, whatever the parent's cache was doing. */
-START_TEST(after_fork)
-{
-    struct shim_key tx = key_of(suites[_i], 2), rx = tx, busy = key_of(suites[_i], 3);
-    const struct shim_suite *s = shim_suite_find(suites[_i]);
-    struct shim_cache_use use = {0};
-    uint8_t rec[64], out[64], type = 0;
-    size_t len = 0;
-    int status = -1;
-    ck_assert_uint_eq(ops->seal(&tx, 23, (const uint8_t *)"1", 1, rec), 23);
-    ck_assert_int_eq(ops->open(&rx, rec, 23, out, &len, &type), MESH_OK);
-    /* An entry locked at the moment of the fork must not be shut in the child. */
-    ck_assert(shim_cache_get(s, &busy, 1, &use));
-    pid_t pid = fork();
-    if (pid == 0) {
-        unsigned long before = allocations;
-        int ok = ops->seal(&tx, 23, (const uint8_t *)"2", 1, rec) == 23 &&
-                 ops->open(&rx, rec, 23, out, &len, &type) == MESH_OK && out[0] == '2' &&
-                 ops->seal(&busy, 23, rec, 0, rec) == 22 && allocations == before &&
-                 ops->key_update(&tx) == MESH_OK && ops->key_update(&rx) == MESH_OK &&
-                 ops->seal(&tx, 23, (const uint8_t *)"3", 1, rec) == 23 &&
-                 ops->open(&rx, rec, 23, out, &len, &type) == MESH_OK && out[0] == '3';
-        _exit(ok ? 0 : 1);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_int_eq(status, 0);
-    shim_cache_put(&use);
-    ck_assert_uint_eq(ops->seal(&tx, 23, (const uint8_t *)"4", 1, rec), 23);
-    ck_assert_int_eq(ops->open(&rx, rec, 23, out, &len, &type), MESH_OK);
-}
-END_TEST
-
 static TCase *
 records(void)
 {
@@ -648,34 +379,9 @@ records(void)
     return tc;
 }
 
-static TCase *
-keys(void)
-{
-    TCase *tc = tcase_create("keys");
-    tcase_add_loop_test(tc, key_updates, 0, 3);
-    tcase_add_loop_test(tc, key_limit, 0, 3);
-    tcase_add_test(tc, wiping);
-    tcase_add_loop_test(tc, hot_records_allocate_nothing, 0, 3);
-    tcase_add_loop_test(tc, more_keys_than_entries, 0, 2);
-    tcase_add_test(tc, all_entries_taken);
-    tcase_add_loop_test(tc, identity_of_entries, 0, 3);
-    tcase_add_loop_test(tc, after_fork, 0, 3);
-    return tc;
-}
-
 int
 main(void)
 {
-    Suite *s = suite_create("tls record");
-    TCase *all[] = {records(), keys()};
-    for (int i = 0; i < 2; i++) {
-        tcase_add_checked_fixture(all[i], setup, teardown);
-        tcase_set_timeout(all[i], 120);
-        suite_add_tcase(s, all[i]);
-    }
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    TCase *all[] = {records()};
+    return run_cases("tls record", all, 1);
 }

@@ -35,7 +35,7 @@ static atomic_int stop, wrong;
 static void
 setup(void)
 {
-    ops = shim_tls_engine();
+    ops = shim_tls_engine(NULL);
     ck_assert_ptr_nonnull(ops);
     root = pki_root("root");
     web = pki_leaf("URI:" PKI_WEB, &root);

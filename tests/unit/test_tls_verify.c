@@ -30,7 +30,7 @@ static struct pki_identity web_id;
 static void
 setup(void)
 {
-    ops = shim_tls_engine();
+    ops = shim_tls_engine(NULL);
     ck_assert_ptr_nonnull(ops);
     root = pki_root("root");
     other_root = pki_root("root"); /* the same name, another key */
@@ -272,12 +272,14 @@ START_TEST(memory_of_peers)
 {
     struct shim_seen *s = calloc(1, sizeof(*s));
     uint8_t a[SHIM_SEEN_HASH] = {1}, b[SHIM_SEEN_HASH] = {1, 2};
+    int64_t until = 0;
     shim_seen_add(s, a, 1, 100, 200);
-    ck_assert(shim_seen_has(s, a, 1, 100) && shim_seen_has(s, a, 1, 200));
-    ck_assert(!shim_seen_has(s, a, 1, 99) && !shim_seen_has(s, a, 1, 201));
-    ck_assert(!shim_seen_has(s, a, 0, 150) && !shim_seen_has(s, b, 1, 150));
+    ck_assert(shim_seen_has(s, a, 1, 100, &until) && shim_seen_has(s, a, 1, 200, &until));
+    ck_assert_int_eq(until, 200);
+    ck_assert(!shim_seen_has(s, a, 1, 99, &until) && !shim_seen_has(s, a, 1, 201, &until));
+    ck_assert(!shim_seen_has(s, a, 0, 150, &until) && !shim_seen_has(s, b, 1, 150, &until));
     shim_seen_add(s, b, 1, 100, 200);
-    ck_assert(shim_seen_has(s, b, 1, 150) && !shim_seen_has(s, a, 1, 150));
+    ck_assert(shim_seen_has(s, b, 1, 150, &until) && !shim_seen_has(s, a, 1, 150, &until));
     free(s);
 }
 END_TEST

@@ -18,6 +18,7 @@ static void unit_rmdir(const char *dir);
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 static inline const char *
@@ -55,6 +56,16 @@ unit_guarded(size_t n)
     ck_assert_int_eq(mprotect(p + room, page, PROT_NONE), 0);
     return p + room - n;
 }
+
+/* Turns meshd's loop until it is true, for longer than a busy machine takes. */
+#define UNIT_BECOMES(cond)                                                                         \
+    do {                                                                                           \
+        time_t end_ = time(NULL) + 60;                                                             \
+        while (!(cond) && time(NULL) < end_) {                                                     \
+            event_base_loop(meshd_loop(), EVLOOP_NONBLOCK);                                        \
+        }                                                                                          \
+        ck_assert(cond);                                                                           \
+    } while (0)
 
 static inline int
 unit_run(Suite *s)

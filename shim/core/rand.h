@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_rand: numbers for choices and pauses, not for secrets. One sequence a process, seeded by the
+ * kernel at its first use and again after fork. Any thread, signal-safe.
+ */
+#ifndef SHIM_CORE_RAND_H
+#define SHIM_CORE_RAND_H
+
+#include <stdint.h>
+
+uint64_t shim_rand(void);
+uint32_t shim_rand_below(uint32_t n); /* even in [0, n); 0 for n 0 */
+void shim_rand_forked(void);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_work, the part about the end of the program: what must not be lost is finished, or handed to
+ * meshd.
+ */
+#include "shim/core/fdtab.h"
+#include "shim/core/log.h"
+#include "shim/core/stat.h"
+#include "shim/flow/work.h"
+#include "shim/link/link.h"
+#include "shim/real.h"
+
+/* A connect() that was told established, and of which the server knows nothing yet. */
+static bool
+is_unheard(const struct shim_work *w)
+{
+    const struct shim_slot *s = shim_slot_at(w->slot);
+    return shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE && shim_slot_has(s, SHIM_SF_LAZY) &&
+           !shim_slot_has(s, SHIM_SF_SERVER) && !w->answered;
+}
+
+/* What must not be lost when the program ends. Where another process goes on with the handshake, the
+ * bytes that were written here are still ours alone. */
+static bool
+has_unsent(const struct shim_work *w)
+{
+    const struct shim_slot *s = shim_slot_at(w->slot);
+    if (w->dormant || w->handed || atomic_load(&s->cookie) != w->cookie ||
+        shim_slot_phase(s) == SHIM_PHASE_FAILED) {
+        return false;
+    }
+    return w->early_len > w->early_off ||
+           (!w->abandoned && (w->owned || s->tx_spill || is_unheard(w) ||
+                              shim_slot_has(s, SHIM_SF_FIN_DUE)));
+}
+
+static bool
+is_shared(const struct shim_slot *s)
+{
+    return atomic_load(&s->refs) > shim_slot_share(s, shim_fdtab_owner());
+}
+
+/* What only meshd can still do: the peer has not even begun to answer. Not while another process has
+ * the connection: its bytes and ours belong together. */
+static bool
+is_hopeless(const struct shim_work *w, uint64_t since, uint32_t grace_ms)
+{
+    return is_unheard(w) && !is_shared(shim_slot_at(w->slot)) && shim_now() > since + (uint64_t)grace_ms * 1000000;
+}
+
+static void
+hand_off(struct shim_work *w)
+{
+    struct shim_slot *s = shim_slot_at(w->slot);
+    bool fresh = shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE && !is_shared(s) &&
+                 !shim_slot_has(s, SHIM_SF_SERVER);
+    size_t n = w->early_len - w->early_off;
+    if (!fresh || n > 65536) {
+        if (n) {
+            shim_stat_err(MESH_E_LINGER);
+            shim_log_error("%zu bytes: %s", n, mesh_err_text(MESH_E_LINGER));
+        }
+        return;
+    }
+    w->handed = true;
+    if (shim_link_handoff(w->fd, &w->to, w->expect_id, w->early + w->early_off, n) == MESH_OK) {
+        shim_stat_add(MESH_STAT_HANDOFFS, 1);
+    } else {
+        shim_stat_err(MESH_E_LINGER);
+    }
+}
+
+void
+shim_work_finish(void)
+{
+    struct mesh_snap snap = shim_link_snapshot();
+    struct mesh_snap_settings set;
+    if (shim_work_items() == 0) {
+        return;
+    }
+    mesh_snap_settings(&snap, &set);
+    uint64_t start = shim_now(), until = start + (uint64_t)set.linger_ms * 1000000;
+    while (shim_now() < until) {
+        bool any = false;
+        shim_work_drive();
+        if (!shim_work_enter()) {
+            return;
+        }
+        for (struct shim_work *w = shim_work_first(); w; w = w->next) {
+            any = any || (has_unsent(w) && !is_hopeless(w, start, set.accept_grace_ms));
+        }
+        shim_work_leave();
+        if (!any) {
+            break;
+        }
+        uint64_t tick = shim_now() + 5000000;
+        (void)shim_work_wait(NULL, 0, tick < until ? tick : until, NULL, NULL);
+    }
+    if (shim_work_enter()) {
+        for (struct shim_work *w = shim_work_first(); w; w = w->next) {
+            if (has_unsent(w)) {
+                hand_off(w);
+            }
+        }
+        shim_work_leave();
+    }
+}

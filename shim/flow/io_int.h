@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Between io.c and splice.c only: the blocking rules of data calls.
+ */
+#ifndef SHIM_FLOW_IO_INT_H
+#define SHIM_FLOW_IO_INT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shim/core/slot.h"
+
+bool shim_io_is_nonblocking(int fd, int flags);
+/* When a call on fd must give up: SO_RCVTIMEO or SO_SNDTIMEO from now. */
+uint64_t shim_io_timeout_of(int fd, int opt);
+/* Sleeps until fd has events, driving our work. 0, -EAGAIN (timeout), -EINTR, -errno. */
+int shim_io_wait(int fd, short events, uint64_t deadline, struct shim_slot *until);
+
+#endif

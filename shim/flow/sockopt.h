@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_sockopt: socket options that the configuration wants on a connection (SHIM_SF_TUNED): pacing,
+ * keepalive, user timeout. What the program has set goes before it, be it later, and what the program
+ * asks for is what it has set.
+ */
+#ifndef SHIM_FLOW_SOCKOPT_H
+#define SHIM_FLOW_SOCKOPT_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "mesh/snapshot.h"
+#include "shim/core/slot.h"
+
+/* The connection is open. */
+void shim_sockopt_open(int fd, struct shim_slot *s, const struct mesh_snap_limits *l);
+
+/* Something is about to be sent: as many share the service's bandwidth as do now. A look into memory, unless there
+ * are others than before. Under tx_lock. */
+void shim_sockopt_share(int fd, struct shim_slot *s);
+
+/* False: it is the kernel's to answer, and to do. Else 0 or -1 with errno in *r, as the system call. */
+bool shim_sockopt_get(int fd, struct shim_slot *s, int level, int opt, void *val, socklen_t *len, int *r);
+bool shim_sockopt_set(int fd, struct shim_slot *s, int level, int opt, const void *val, socklen_t len, int *r);
+
+#endif

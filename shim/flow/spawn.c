@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_carry, the part about posix_spawn: its child's descriptors come into being inside libc, so what
+ * it may inherit is guessed from what this process holds, and lent.
+ */
+#include "shim/flow/carry_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "shim/core/fdtab.h"
+#include "shim/core/log.h"
+#include "shim/core/region.h"
+#include "shim/core/stat.h"
+#include "shim/flow/conn.h"
+#include "shim/flow/ktls.h"
+#include "shim/real.h"
+
+/* Connections that were named in file actions, by handle; in turn, the oldest is forgotten. */
+static _Atomic uint32_t given[SHIM_CARRY_LENT];
+static _Atomic uint32_t given_next;
+
+void
+shim_carry_give(int fd)
+{
+    shim_carry_settle(fd);
+    if (shim_conn_slot(fd)) {
+        uint32_t handle = SHIM_FD_INDEX(shim_fd_word(fd));
+        atomic_store(&given[atomic_fetch_add(&given_next, 1) % SHIM_CARRY_LENT], handle);
+    }
+}
+
+/* Still one of this process's? */
+static struct shim_slot *
+given_slot(unsigned i)
+{
+    uint32_t handle = atomic_load(&given[i]);
+    return handle && shim_fdtab_other(SHIM_FD_WORD(SHIM_FD_CONN, handle), -1) >= 0
+               ? shim_slot_current(handle)
+               : NULL;
+}
+
+/* What file actions may give to a program that is not under libmesh goes to the kernel, all of it. */
+static bool
+give_away_given(void)
+{
+    bool all = true;
+    for (unsigned i = 0; i < SHIM_CARRY_LENT && atomic_load(&given_next); i++) {
+        struct shim_slot *s = given_slot(i);
+        if (s) {
+            int fd = shim_fdtab_other(SHIM_FD_WORD(SHIM_FD_CONN, atomic_load(&given[i])), -1);
+            all = fd >= 0 && shim_ktls_give_away(fd, s) && all;
+        }
+    }
+    return all;
+}
+
+static bool
+any_given(void)
+{
+    for (unsigned i = 0; i < SHIM_CARRY_LENT && atomic_load(&given_next); i++) {
+        if (given_slot(i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+shim_carry_may_give(bool actions)
+{
+    for (int fd = 0, end = shim_fdtab_limit(); fd < end && shim_region(); fd++) {
+        if (shim_fd_kind(fd) == SHIM_FD_CONN && shim_carry_is_inherited(fd) && shim_conn_slot(fd)) {
+            return true;
+        }
+    }
+    return actions && any_given();
+}
+
+/* One reference in nobody's name, which the child takes over. */
+static void
+lend(struct shim_carry *c, struct shim_slot *s)
+{
+    uint32_t handle = shim_slot_handle(s);
+    for (unsigned i = 0; i < c->lent; i++) {
+        if (c->slot[i] == handle) {
+            return;
+        }
+    }
+    if (c->lent < SHIM_CARRY_LENT) {
+        c->slot[c->lent++] = handle;
+        atomic_fetch_add(&s->refs, 1);
+    }
+    shim_carry_describe(s);
+    atomic_fetch_or(&s->flags, SHIM_SF_GIVEN);
+}
+
+static void
+write_lent(struct shim_carry *c)
+{
+    size_t n = strlen(c->value);
+    for (unsigned i = 0; i < c->lent; i++) {
+        n += (size_t)snprintf(c->value + n, sizeof(c->value) - n, ":%x", c->slot[i]);
+    }
+}
+
+int
+shim_carry_prepare_spawn(struct shim_carry *c, bool can_follow, bool actions)
+{
+    memset(c, 0, sizeof(*c));
+    c->fd = -1;
+    if (!can_follow && actions && !give_away_given()) {
+        shim_stat_err(MESH_E_EXEC);
+        shim_log_error("posix_spawn: %s", mesh_err_text(MESH_E_EXEC));
+        return EACCES;
+    }
+    for (unsigned i = 0; i < SHIM_CARRY_LENT && actions && can_follow; i++) {
+        struct shim_slot *s = given_slot(i);
+        if (s) {
+            lend(c, s);
+        }
+    }
+    for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
+        if (shim_fd_kind(fd) != SHIM_FD_CONN || !shim_carry_is_inherited(fd)) {
+            continue;
+        }
+        shim_carry_settle(fd);
+        struct shim_slot *s = shim_conn_slot(fd);
+        if (s && can_follow) {
+            lend(c, s);
+        } else if (s && !shim_ktls_give_away(fd, s)) {
+            (void)sys_fcntl(fd, F_SETFD, FD_CLOEXEC); /* of no use to it: closed there */
+        }
+    }
+    if (c->lent) {
+        shim_carry_offer(c);
+        write_lent(c);
+    }
+    return 0;
+}
+
+void
+shim_carry_undo_spawn(const struct shim_carry *c, bool started)
+{
+    if (c->fd >= 0) {
+        (void)sys_fcntl(c->fd, F_SETFD, FD_CLOEXEC);
+    }
+    for (unsigned i = 0; i < c->lent && !started; i++) {
+        atomic_fetch_sub(&shim_slot_at(c->slot[i])->refs, 1);
+    }
+}
