@@ -57,6 +57,10 @@ metrics() { curl -s http://127.0.0.1:9901/metrics >"$WORK/metrics"; }
 load() { # NAME
     local n=0
     until [ -e "$WORK/end" ]; do
+        if [ -e "$WORK/hold" ]; then
+            : >"$WORK/$1.held"
+            until_ok 60 [ ! -e "$WORK/hold" ]
+        fi
         $RUN redis-cli -p 16590 get k >"$WORK/$1.last" 2>&1
         grep -q mark-e2e "$WORK/$1.last" || cat "$WORK/$1.last" >>"$WORK/$1.bad"
         n=$((n + 1))
@@ -68,7 +72,11 @@ rounds() { until_ok 60 went_on "$(cat "$WORK/a.n")" "$1"; }
 
 kill_and_return() {
     local failed
+    # Between two requests: one that has reached the server when it is killed fails, bare too.
+    : >"$WORK/hold"
+    until_ok 60 [ -e "$WORK/a.held" -a -e "$WORK/b.held" ]
     stop "$REDIS1" -KILL
+    rm "$WORK/hold"
     until_ok 30 is 1 ejected yes || return
     until_ok 5 said 1 "ejected for"
     [ "$(state 2 ejected) $(state 3 ejected)" = "no no" ] || problem "others are ejected, too"
