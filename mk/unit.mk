@@ -12,7 +12,7 @@ UNIT_CHECK = $(shell pkg-config --libs check)
 .PHONY: check-unit
 check-unit: $$(UNIT_BIN) ## run the unit tests
 	@fail=0; for t in $(UNIT_BIN); do \
-	  echo "  UNIT    $$(basename $$t)"; CK_VERBOSITY=minimal $$t || fail=1; done; exit $$fail
+	  echo "  UNIT    $$(basename $$t)"; CK_VERBOSITY=normal $$t || fail=1; done; exit $$fail
 
 $(B)/unit/%: $(B)/exe/tests/unit/%.o $$(UNIT_OBJ)
 	@mkdir -p $(@D)

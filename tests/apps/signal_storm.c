@@ -11,7 +11,7 @@
 #include "app.h"
 
 #define TOTAL 3000000
-#define ROUNDS 100 /* connections */
+#define ROUNDS 100 /* connections, at least */
 
 static volatile sig_atomic_t fires;
 static int own_c = -1, own_s = -1, lfd, shared = -1;
@@ -83,7 +83,7 @@ static void
 connections(void)
 {
     char b[100];
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < ROUNDS || fires <= 3; i++) { /* the machine may be busy: then few signals come */
         int fd = connected();
         app_fill(b, sizeof b, 0);
         MUST(AGAIN(send(fd, b, sizeof b, 0)) == sizeof b);
@@ -92,7 +92,7 @@ connections(void)
         MUST(app_match(b, sizeof b, 0) == sizeof b);
         CK(close(fd));
     }
-    say("%d connections\n", ROUNDS);
+    say("%d connections, or more\n", ROUNDS);
 }
 
 static void
