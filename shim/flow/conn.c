@@ -130,11 +130,16 @@ shim_conn_begin(int fd, uint32_t flags, enum shim_phase phase)
     return NULL;
 }
 
-void
+/* Whoever finds a CONN here did not find it before: what the word was then has been looked at, and gone. */
+bool
 shim_conn_enter(struct shim_work *w, int fd)
 {
+    if (shim_fd_kind(fd) == SHIM_FD_CONN) {
+        return false;
+    }
     (void)shim_fdtab_set(fd, SHIM_FD_CONN, w->slot);
     shim_slot_hold(shim_slot_at(w->slot), shim_fdtab_owner(), shim_conn_adopt_aliases(fd));
+    return true;
 }
 
 void
@@ -142,7 +147,9 @@ shim_conn_undo(struct shim_work *w, int fd)
 {
     struct shim_slot *s = shim_slot_at(w->slot);
     if (shim_work_enter()) {
-        (void)shim_fdtab_set(fd, SHIM_FD_FRESH, 0);
+        if (shim_fd_word(fd) == SHIM_FD_WORD(SHIM_FD_CONN, w->slot)) {
+            (void)shim_fdtab_set(fd, SHIM_FD_FRESH, 0);
+        }
         shim_work_drop(w);
         shim_retry_leave(s);
         shim_slot_free(s);
@@ -150,10 +157,20 @@ shim_conn_undo(struct shim_work *w, int fd)
     }
 }
 
-/* The handshake of a blocking connect: until it is done, failed, or the peer is just slow. A connection
- * that was reset before it began is none of ours any more: the kernel says what became of it. */
+int
+shim_conn_ask_kernel(int fd)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof(sa);
+    struct pollfd p = {fd, 0, 0};
+    bool is_up = sys_call(SYS_getpeername, fd, &sa, &len, 0) == 0;
+    bool was_up = sys_poll(&p, 1, 0) > 0 && p.revents & POLLERR; /* reset: the next call says so, as bare */
+    return is_up || was_up ? 0 : fail_with(ECONNABORTED);
+}
+
+/* The handshake of a blocking connect: until it is done, failed, or the peer is just slow. */
 static int
-await_open(struct shim_slot *s)
+await_open(int fd, struct shim_slot *s)
 {
     uint32_t handle = shim_slot_handle(s);
     while (shim_slot_current(handle) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
@@ -163,11 +180,26 @@ await_open(struct shim_slot *s)
             break;
         }
     }
-    if (!shim_slot_current(handle) || shim_slot_phase(s) != SHIM_PHASE_FAILED || shim_slot_has(s, SHIM_SF_LAZY)) {
+    if (!shim_slot_current(handle)) {
+        return shim_conn_ask_kernel(fd);
+    }
+    if (shim_slot_phase(s) != SHIM_PHASE_FAILED || shim_slot_has(s, SHIM_SF_LAZY)) {
         return 0;
     }
     int no = atomic_exchange(&s->so_error, 0);
     return fail_with(no ? no : ECONNRESET);
+}
+
+/* Whether connect() may wait. An attempt at a blocking socket's next endpoint has it say O_NONBLOCK for a moment, under
+ * this lock. */
+static bool
+may_wait(int fd)
+{
+    bool locked = shim_work_enter(), waits = !shim_conn_is_nonblocking(fd);
+    if (locked) {
+        shim_work_leave();
+    }
+    return waits;
 }
 
 /* connect() on a socket that is ours already. */
@@ -180,8 +212,8 @@ connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t 
         if (shim_slot_has(s, SHIM_SF_LAZY)) {
             break;
         }
-        if (!shim_conn_is_nonblocking(fd)) {
-            return shim_slot_has(s, SHIM_SF_ROUTED) ? shim_service_await(fd, s, true, gated) : await_open(s);
+        if (may_wait(fd)) {
+            return shim_slot_has(s, SHIM_SF_ROUTED) ? shim_service_await(fd, s, true, gated) : await_open(fd, s);
         }
         return fail_with(EALREADY);
     case SHIM_PHASE_FAILED: {
@@ -227,10 +259,13 @@ connect_mesh(int fd, const struct sockaddr *sa, socklen_t len, const struct mesh
     w->to = *to;
     memcpy(w->expect_id, hit->service.id, sizeof(w->expect_id));
     memcpy(w->service, hit->service.name, sizeof(w->service));
-    shim_conn_enter(w, fd);
     w->held = true;
+    bool entered = shim_conn_enter(w, fd);
     shim_work_leave();
-
+    if (!entered) {
+        shim_conn_undo(w, fd);
+        return SHIM_CONN_TAKEN;
+    }
     int r = shim_real.connect(fd, sa, len), no = errno;
     if (r < 0 && no != EINPROGRESS && no != EINTR) {
         shim_stat_conn_new(s, w->service, 1);
@@ -242,7 +277,7 @@ connect_mesh(int fd, const struct sockaddr *sa, socklen_t len, const struct mesh
     publish(fd, s, w->service);
     w->held = false;
     if (r == 0 && !shim_conn_is_nonblocking(fd)) {
-        return await_open(s);
+        return await_open(fd, s);
     }
     *gated = true;
     return fail_with(r == 0 ? EINPROGRESS : no);
@@ -277,8 +312,8 @@ decide(int fd, const struct mesh_addr *to, struct mesh_snap_hit *hit, enum shim_
     return e;
 }
 
-int
-shim_conn_connect(int fd, const struct sockaddr *sa, socklen_t len, bool *gated)
+static int
+connect_once(int fd, const struct sockaddr *sa, socklen_t len, bool *gated)
 {
     struct mesh_addr to;
     struct mesh_snap_hit hit;
@@ -327,19 +362,59 @@ shim_conn_connect(int fd, const struct sockaddr *sa, socklen_t len, bool *gated)
                         : shim_conn_refuse(&to, hit.service.name, e);
 }
 
-void
-shim_conn_reset(int fd)
+int
+shim_conn_connect(int fd, const struct sockaddr *sa, socklen_t len, bool *gated)
 {
-    struct shim_slot *s = shim_conn_slot(fd);
-    if (s && shim_work_enter()) {
-        struct shim_work *w = shim_work_of(s);
-        if (w) {
-            shim_work_drop(w);
-        }
+    int r;
+    do {
+        r = connect_once(fd, sa, len, gated);
+    } while (r == SHIM_CONN_TAKEN);
+    return r;
+}
+
+/* fd, which is s or nothing, becomes a socket that connects to nobody. */
+static void
+forget(int fd, struct shim_slot *s)
+{
+    struct shim_work *w = s ? shim_work_of(s) : NULL;
+    if (w) {
+        shim_work_drop(w);
+    }
+    if (s) {
         (void)shim_fdtab_set(fd, SHIM_FD_FRESH, 0);
         shim_conn_end(s);
+    }
+}
+
+/* The kernel first in both: what another thread sends meanwhile goes nowhere, and not in the clear. */
+bool
+shim_conn_reset(int fd, uint32_t word)
+{
+    bool was = false;
+    if (shim_work_enter()) {
+        struct shim_slot *s = shim_fd_word(fd) == word ? shim_conn_slot(fd) : NULL;
+        was = s != NULL;
+        if (was) {
+            shim_retry_disconnect(fd);
+        }
+        forget(fd, s);
         shim_work_leave();
     }
+    return was;
+}
+
+int
+shim_conn_unspec(int fd, const struct sockaddr *sa, socklen_t len)
+{
+    if (!shim_work_enter()) {
+        return shim_real.connect(fd, sa, len);
+    }
+    int r = (int)sys_call(SYS_connect, fd, sa, len, 0);
+    if (r == 0) {
+        forget(fd, shim_conn_slot(fd));
+    }
+    shim_work_leave();
+    return r < 0 ? fail_with(-r) : 0;
 }
 
 /* A client that sent its hello and then its end cannot finish a handshake. One that reset the

@@ -17,7 +17,9 @@
  * before the handshake is done (DESIGN D3). */
 int shim_conn_connect(int fd, const struct sockaddr *sa, socklen_t len, bool *gated);
 /* connect(AF_UNSPEC): the connection is gone, the socket lives. */
-void shim_conn_reset(int fd);
+int shim_conn_unspec(int fd, const struct sockaddr *sa, socklen_t len);
+/* The same, without an error left on it, of a connection that failed; false when fd's word is not `word` any more. */
+bool shim_conn_reset(int fd, uint32_t word);
 
 /* listen() is about to be called: registers [DESIGN D9]. Before, not after: between the two a client
  * would find a listener that the registry does not know, and speak plaintext to it. 0, or an errno

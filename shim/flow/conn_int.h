@@ -9,12 +9,17 @@
 
 /* A slot and an item for fd; the item is returned with the work lock held. NULL: no memory. */
 struct shim_work *shim_conn_begin(int fd, uint32_t flags, enum shim_phase phase);
-/* The item becomes the descriptor's, and its duplicates'; under the lock. */
-void shim_conn_enter(struct shim_work *w, int fd);
-/* The descriptor is as it was. */
+/* The item becomes the descriptor's, and its duplicates'; under the lock. False when another thread began to connect
+ * the same socket meanwhile: then shim_conn_undo() and SHIM_CONN_TAKEN. */
+bool shim_conn_enter(struct shim_work *w, int fd);
+/* The descriptor is as it was, or another thread's. */
 void shim_conn_undo(struct shim_work *w, int fd);
+#define SHIM_CONN_TAKEN 1 /* what connect() is to do has to be found out again */
 /* Counted, logged, and -1 with its errno. */
 int shim_conn_refuse(const struct mesh_addr *to, const char *service, enum mesh_err e);
 bool shim_conn_is_nonblocking(int fd);
+/* What connect() says of a connection that is none of ours any more: 0 when it is plain, or was reset before it began;
+ * ECONNABORTED when another thread took it away. */
+int shim_conn_ask_kernel(int fd);
 
 #endif

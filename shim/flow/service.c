@@ -33,11 +33,12 @@ fail_with(int no)
 /* A blocking connect that failed leaves a socket that can connect again [connect(2)]; the kernel, which was
  * asked not to wait, would do that only once it had told the error. */
 static int
-ended(int fd, struct shim_slot *s)
+ended(int fd, struct shim_slot *s, uint32_t handle)
 {
     int no = atomic_exchange(&s->so_error, 0);
-    shim_conn_reset(fd);
-    shim_retry_disconnect(fd);
+    if (!shim_conn_reset(fd, SHIM_FD_WORD(SHIM_FD_CONN, handle))) {
+        return fail_with(ECONNABORTED); /* another thread has been told, and may use the socket again */
+    }
     return fail_with(no ? no : ECONNRESET);
 }
 
@@ -48,7 +49,7 @@ pending_error(int fd)
     socklen_t len = sizeof(no);
     (void)sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &no, &len);
     if (no == 0) {
-        return 0;
+        return shim_conn_ask_kernel(fd);
     }
     shim_retry_disconnect(fd);
     return fail_with(no);
@@ -87,7 +88,7 @@ shim_service_await(int fd, struct shim_slot *s, bool again, bool *gated)
     }
     bool over = shim_slot_phase(s) == SHIM_PHASE_FAILED && !shim_slot_has(s, SHIM_SF_LAZY);
     if (over) {
-        return ended(fd, s);
+        return ended(fd, s, handle);
     }
     atomic_fetch_or(&s->flags, SHIM_SF_ASKED);
     shim_retry_settle(fd, s);
@@ -97,16 +98,16 @@ shim_service_await(int fd, struct shim_slot *s, bool again, bool *gated)
 bool
 shim_service_renew(int fd, struct shim_slot *s)
 {
+    uint32_t word = SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s));
     if (!shim_slot_has(s, SHIM_SF_ROUTED) || shim_slot_has(s, SHIM_SF_LAZY) ||
         shim_slot_phase(s) != SHIM_PHASE_FAILED || atomic_load(&s->so_error)) {
         return false;
     }
-    shim_conn_reset(fd);
-    shim_retry_disconnect(fd);
+    (void)shim_conn_reset(fd, word); /* if another thread was first, it is to be found out again what fd is */
     return true;
 }
 
-/* Chooses, and begins. 0: it is under way, or up already, with *out its slot; -1 with errno. */
+/* Chooses, and begins. 0: it is under way, or up already, with *out its slot; -1 with errno; SHIM_CONN_TAKEN. */
 static int
 begin(int fd, const struct shim_asked *asked, const struct mesh_snap_hit *hit, const struct shim_faults *f,
       struct shim_slot **out)
@@ -134,12 +135,18 @@ begin(int fd, const struct shim_asked *asked, const struct mesh_snap_hit *hit, c
     }
     *out = shim_slot_at(w->slot);
     shim_breaker_hold(*out, set);
-    shim_conn_enter(w, fd);
+    if (!shim_conn_enter(w, fd)) {
+        w->held = true; /* nobody else drops it */
+        shim_work_leave();
+        shim_conn_undo(w, fd);
+        shim_outlier_release(plan.first.endpoint.id, plan.first.probe);
+        return SHIM_CONN_TAKEN;
+    }
     shim_shape_begin(*out, f);
     shim_limit_note(&plan.hit.service, &w->limit);
     int r = shim_retry_start(w, &plan, f);
     if (r < 0 && r != -EINPROGRESS) {
-        w->held = true; /* nobody else drops it */
+        w->held = true;
         shim_retry_note(w);
         shim_stat_conn_note(*out, 0, -r);
         shim_stat_conn_closed(*out, MESH_E_CONNECT_FAILED);
@@ -162,7 +169,7 @@ shim_service_connect(int fd, const struct shim_asked *to, const struct mesh_snap
     struct shim_deciding d = shim_stat_decide();
     int r = begin(fd, to, hit, f, &s);
     shim_stat_decided(d);
-    if (r < 0) {
+    if (r != 0) {
         return r;
     }
     if (!shim_conn_is_nonblocking(fd)) {

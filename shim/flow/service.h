@@ -15,7 +15,7 @@
 
 struct shim_faults;
 
-/* As shim_conn_connect, for an address that the look-up says is a service's, or an endpoint's whose connect is to
+/* As shim_conn_connect, or SHIM_CONN_TAKEN, for an address that the look-up says is a service's, or an endpoint's whose connect is to
  * take longer. scope: its sin6_scope_id, 0 if it has none. */
 struct shim_asked {
     struct mesh_addr addr;

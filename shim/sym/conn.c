@@ -182,8 +182,8 @@ connect(int fd, const struct sockaddr *sa, socklen_t len)
         return shim_real.connect(fd, sa, len);
     }
     if (!inet || !is_tcp(fd)) {
-        if (shim_fd_kind(fd) == SHIM_FD_CONN) {
-            shim_conn_reset(fd);
+        if (shim_fd_kind(fd) == SHIM_FD_CONN && sa && len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNSPEC) {
+            return shim_conn_unspec(fd, sa, len);
         }
         return connect_bare(fd, sa, len, inet);
     }

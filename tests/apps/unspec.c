@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * unspec: connect(AF_UNSPEC) ends a connection and the same socket connects again, several times;
- * the peer sees a reset; MSG_FASTOPEN and TCP_FASTOPEN_CONNECT connect while they send.
+ * the peer sees a reset; what is no address, or one of another kind, ends nothing. MSG_FASTOPEN and TCP_FASTOPEN_CONNECT connect while they send.
  */
 /* run: modes thread fork */
 #include "app.h"
@@ -35,8 +35,9 @@ int
 main(int argc, char **argv)
 {
     struct app_task t;
-    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    struct sockaddr none = {.sa_family = AF_UNSPEC}, other = {.sa_family = AF_UNIX};
     char b[100];
+    struct sockaddr *nowhere = NULL;
     int on = 1;
     app_main(argc, argv);
     app_fill(b, sizeof b, 0);
@@ -46,6 +47,10 @@ main(int argc, char **argv)
     CK(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
     for (int i = 0; i < ROUNDS; i++) {
         RES(connect(fd, (struct sockaddr *)&app_addr, sizeof app_addr));
+        RES(connect(fd, &other, sizeof other));
+        RES(connect(fd, &none, 1));
+        RES(connect(fd, nowhere, sizeof none));
+        RES(connect(fd, (struct sockaddr *)&app_addr, 5));
         RES(write(fd, b, sizeof b));
         use(fd);
         RES(connect(fd, &none, sizeof none));
