@@ -24,6 +24,7 @@
 struct shim_region *_Atomic shim_regions[SHIM_REGIONS];
 static _Atomic uint64_t inode[SHIM_REGIONS]; /* of the memfds; unique on a host while it runs */
 static _Atomic int own_fd = -1;
+static _Atomic int known; /* a process to which ids of processes in the own region mean what they say, or 0 */
 
 struct shim_region *
 shim_region(void)
@@ -212,6 +213,32 @@ map(int fd)
     return p;
 }
 
+/* The namespace of this process's ids, 0 where /proc does not tell. */
+static uint64_t
+pid_ns(void)
+{
+    struct stat st;
+    return sys_call6(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/ns/pid", (long)&st, 0, 0, 0) == 0
+               ? st.st_ino
+               : 0;
+}
+
+bool
+shim_region_pids_visible(void)
+{
+    const struct shim_region *r = shim_region();
+    return r && r->pid_ns != 0 && pid_ns() == r->pid_ns;
+}
+
+bool
+shim_region_forked(void)
+{
+    int parent = atomic_load(&known);
+    bool same = (parent && sys_call(SYS_getppid, 0, 0, 0, 0) == parent) || shim_region_pids_visible();
+    atomic_store(&known, same ? sys_getpid() : 0);
+    return same;
+}
+
 bool
 shim_region_init(void)
 {
@@ -222,7 +249,8 @@ shim_region_init(void)
     struct shim_region *p = map(fd), *none = NULL;
     if (p) {
         build_name(p->build);
-        p->pid_ns = shim_pid_ns();
+        p->pid_ns = pid_ns();
+        atomic_store(&known, p->pid_ns ? sys_getpid() : 0);
         if (!atomic_compare_exchange_strong(&shim_regions[0], &none, p)) {
             munmap(p, sizeof(*p)); /* another thread was first */
         } else if (fd >= 0) {
@@ -262,6 +290,7 @@ shim_region_adopt(int fd)
     if (!p) {
         return false;
     }
+    atomic_store(&known, p->pid_ns != 0 && p->pid_ns == pid_ns() ? sys_getpid() : 0);
     atomic_store(&shim_regions[0], p);
     keep_fd(fd);
     return true;
@@ -312,13 +341,4 @@ shim_region_give_up(void)
     (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
     (void)sys_close(fd);
     return true;
-}
-
-uint64_t
-shim_pid_ns(void)
-{
-    struct stat st;
-    return sys_call6(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/ns/pid", (long)&st, 0, 0, 0) == 0
-               ? st.st_ino
-               : 0;
 }

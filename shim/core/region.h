@@ -56,8 +56,11 @@ int shim_region_fd(void);
 /* Takes the region behind fd as this process's own, and keeps a descriptor of it. False: that is
  * none, or one of another build. fd stays open. */
 bool shim_region_adopt(int fd);
-/* The namespace of this process's ids, 0 where /proc does not tell. */
-uint64_t shim_pid_ns(void);
+/* Whether ids of processes, as they stand in the own region, mean to this one what they meant to who wrote them.
+ * shim_region_forked() is that for the child of a fork, which need not ask /proc (0.06 ms): a parent that
+ * shows under its number is in our namespace, one outside shows as 0. */
+bool shim_region_pids_visible(void);
+bool shim_region_forked(void);
 /* The program is about to use this number: ours moves away. */
 void shim_region_yield(int fd);
 /* It has no number left: true when it now has ours, and then no image after this one goes on with

@@ -236,20 +236,12 @@ take_back(struct shim_slot *s)
     return prune(s, 0, &alive) && !alive && atomic_load(&s->refs) == 0;
 }
 
-/* The holders' numbers would mean other processes in another namespace. */
-static bool
-holders_are_visible(void)
-{
-    const struct shim_region *r = shim_region();
-    return r && r->pid_ns != 0 && shim_pid_ns() == r->pid_ns;
-}
-
 bool
 shim_slot_is_only(struct shim_slot *s, int pid)
 {
     bool alive;
     uint32_t mine = shim_slot_share(s, pid);
-    if (atomic_load(&s->refs) != mine && shim_region_index(s) == 0 && holders_are_visible()) {
+    if (atomic_load(&s->refs) != mine && shim_region_index(s) == 0 && shim_region_pids_visible()) {
         (void)prune(s, pid, &alive);
     }
     return atomic_load(&s->refs) == mine;
@@ -349,7 +341,7 @@ shim_slot_sweep(void (*last)(struct shim_slot *s))
     if (n < SWEEP_EVERY || !atomic_compare_exchange_strong(&r->allocs, &n, 0)) {
         return;
     }
-    if (!holders_are_visible()) {
+    if (!shim_region_pids_visible()) {
         return;
     }
     for_slots(r, sweep_one, &last);

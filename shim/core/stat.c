@@ -18,32 +18,61 @@ static _Atomic uint32_t place = MESH_PAGE_PIDS; /* ours in the page's table of p
 static _Atomic uint32_t forks;
 static _Atomic uint64_t let_go; /* as on the page: a child does not hold what its parent let go of */
 
+#define PROBES 4u /* enough that few places are taken for ever by processes that are gone */
+
+/* The first place of a process on the page; of 0: that nobody ever had. */
+static uint32_t
+place_of(const struct mesh_page *p, int32_t pid)
+{
+    uint32_t i = 0;
+    while (i < MESH_PAGE_PIDS && atomic_load(&p->pids[i]) != pid) {
+        i++;
+    }
+    return i;
+}
+
+/* Processes do not leave the page: a place is free again when the kernel knows its process no more. While there are
+ * new ones only a few are asked for, beginning somewhere else for each process; a page of hundreds that all live
+ * would be hundreds of system calls for each fork. */
+static uint32_t
+take_place(struct mesh_page *p, int32_t me)
+{
+    uint32_t used = place_of(p, 0), probes = used < MESH_PAGE_PIDS ? PROBES : used;
+    for (uint32_t turn = 0; used > 0 && turn < probes; turn++) {
+        uint32_t i = ((uint32_t)me + turn) % used;
+        int32_t seen = atomic_load(&p->pids[i]);
+        bool gone = sys_call(SYS_kill, seen, 0, 0, 0) == -3 /* ESRCH */;
+        if (gone && atomic_compare_exchange_strong(&p->pids[i], &seen, me)) {
+            return i;
+        }
+    }
+    for (uint32_t i = used; i < MESH_PAGE_PIDS; i++) {
+        int32_t none = 0;
+        if (atomic_compare_exchange_strong(&p->pids[i], &none, me)) {
+            return i;
+        }
+    }
+    return used < MESH_PAGE_PIDS ? take_place(p, me) : MESH_PAGE_PIDS; /* others had the last new ones */
+}
+
 /* An image that was executed holds of its listeners what the page says, or less; a process that begins by fork
  * what its parent holds. */
 static void
 add_pid(struct mesh_page *p, bool forked)
 {
     int32_t me = sys_getpid();
-    atomic_store(&place, MESH_PAGE_PIDS);
-    for (unsigned i = 0; i < MESH_PAGE_PIDS; i++) {
-        int32_t seen = atomic_load(&p->pids[i]);
-        if (seen == me) {
-            atomic_store(&p->deciding[i], 0); /* of an image whose other threads ended in exec */
-            if (forked) {
-                atomic_store(&p->left[i], atomic_load(&let_go)); /* the pid was another one's */
-            }
-            atomic_store(&place, i);
-            return;
-        }
-        bool unused = seen <= 0 || sys_call(SYS_kill, seen, 0, 0, 0) == -3 /* ESRCH */;
-        if (unused && atomic_compare_exchange_strong(&p->pids[i], &seen, me)) {
-            atomic_store(&p->deciding[i], 0); /* of one that was killed */
+    uint32_t i = place_of(p, me);
+    bool earlier = i < MESH_PAGE_PIDS;
+    i = earlier ? i : take_place(p, me);
+    if (i < MESH_PAGE_PIDS) {
+        atomic_store(&p->deciding[i], 0); /* of one that was killed, or of threads that ended in exec */
+        if (forked || !earlier) {
             atomic_store(&p->left[i], atomic_load(&let_go));
-            atomic_store(&place, i);
-            return;
         }
+    } else {
+        atomic_store(&p->pids_full, 1);
     }
-    atomic_store(&p->pids_full, 1);
+    atomic_store(&place, i);
 }
 
 void
@@ -66,12 +95,9 @@ shim_stat_forked(void)
 static bool
 holds(const struct mesh_page *p, int32_t pid, uint64_t bit)
 {
-    for (unsigned i = 0; i < MESH_PAGE_PIDS; i++) {
-        if (atomic_load(&p->pids[i]) == pid) {
-            return !(atomic_load(&p->left[i]) & bit) && sys_call(SYS_kill, pid, 0, 0, 0) != -3 /* ESRCH */;
-        }
-    }
-    return false;
+    uint32_t i = place_of(p, pid);
+    return i < MESH_PAGE_PIDS && !(atomic_load(&p->left[i]) & bit) &&
+           sys_call(SYS_kill, pid, 0, 0, 0) != -3 /* ESRCH */;
 }
 
 bool

@@ -563,10 +563,9 @@ shim_conn_fork_failed(void)
 void
 shim_conn_forked(void)
 {
-    const struct shim_region *r = shim_region();
     atomic_store(&over, false);
     /* In another pid namespace our numbers are somebody else's. */
-    bool same = !r || (r->pid_ns != 0 && shim_pid_ns() == r->pid_ns);
+    bool same = !shim_region() || shim_region_forked();
     shim_lock_forked(!same);
     for_own_slots(name, same ? (uint32_t)shim_fdtab_owner() : 0);
 }

@@ -131,6 +131,50 @@ START_TEST(who_lets_go)
 }
 END_TEST
 
+/* A page on which everybody lives asks for few of them, takes new places in turn and says when there are none; when
+ * all but one live, that one's place is found. Processes that come and go share few places. */
+START_TEST(places)
+{
+    struct mesh_page *p = page_new();
+    shim_stat_page(p);
+    for (unsigned i = 1; i < MESH_PAGE_PIDS - 1; i++) {
+        p->pids[i] = getppid();
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        shim_stat_forked();
+        _exit(p->pids[MESH_PAGE_PIDS - 1] != getpid() || p->pids_full);
+    }
+    ck_assert_int_eq(status_of(child), 0);
+    p->pids[MESH_PAGE_PIDS - 1] = getppid();
+    p->pids[100] = child; /* gone, and its number not yet another's */
+    child = fork();
+    if (child == 0) {
+        shim_stat_forked();
+        _exit(p->pids[100] != getpid() || p->pids_full);
+    }
+    ck_assert_int_eq(status_of(child), 0);
+    p->pids[100] = getppid();
+    child = fork();
+    if (child == 0) {
+        shim_stat_forked();
+        _exit(!p->pids_full);
+    }
+    ck_assert_int_eq(status_of(child), 0);
+    p = page_new();
+    shim_stat_page(p);
+    for (unsigned i = 0; i < 200; i++) {
+        child = fork();
+        if (child == 0) {
+            shim_stat_forked();
+            _exit(0);
+        }
+        ck_assert_int_eq(status_of(child), 0);
+    }
+    ck_assert_int_eq(p->pids[20], 0);
+}
+END_TEST
+
 /* Without a page, or a place on it, nobody can be known to hold anything. */
 START_TEST(nobody_is_known)
 {
@@ -153,6 +197,7 @@ main(void)
     tcase_add_test(t, who_is_deciding);
     tcase_add_test(t, nobody_jumps_out_of_a_decision);
     tcase_add_test(t, who_lets_go);
+    tcase_add_test(t, places);
     tcase_add_test(t, nobody_is_known);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
