@@ -57,12 +57,14 @@ for (let i = 0; i < 3; i++) once();
 J
     bg node $RUN node "$WORK/load.js" 17600 "$WORK/node.n" "$WORK/end"
 }
+# What libpq asks when connect() failed, and only then: a server that is starting up, or is stopped before it has answered,
+# was reached.
 psql_load() {
     local n=0 failed=0
     until [ -e "$WORK/end" ]; do
         n=$((n + 1))
         $RUN psql 'host=127.0.0.1 port=17650 user=postgres' -Atc 'SHOW port' >"$WORK/psql.last" 2>"$WORK/psql.err" ||
-            { grep -q 'could not connect\|connection to server' "$WORK/psql.err" && failed=$((failed + 1)) && cat "$WORK/psql.err" >&2; }
+            { grep -q 'Is the server running' "$WORK/psql.err" && failed=$((failed + 1)) && cat "$WORK/psql.err" >&2; }
         echo "$n $failed" >"$WORK/psql.new"
         mv "$WORK/psql.new" "$WORK/psql.n"
     done
