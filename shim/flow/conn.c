@@ -431,14 +431,16 @@ is_gone(int fd)
 /* The hello of a client in connect() is here within this time or the client is not waiting. */
 #define HELLO_NS UINT64_C(2000000)
 
+/* With limits of each caller's, who it is says whether the program is to see it: then the hello of a slow one
+ * is waited for as long as the rest. */
 static void
-await_accepted(struct shim_slot *s, uint64_t cookie)
+await_accepted(struct shim_slot *s, uint64_t cookie, bool by_caller)
 {
     struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_settings set;
     mesh_snap_settings(&snap, &set);
-    uint64_t now = shim_now(), hello = now + HELLO_NS;
-    uint64_t until = now + (uint64_t)set.accept_grace_ms * 1000000;
+    uint64_t now = shim_now(), until = now + (uint64_t)set.accept_grace_ms * 1000000;
+    uint64_t hello = by_caller ? until : now + HELLO_NS;
     while (now < until && atomic_load(&s->cookie) == cookie &&
            shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE) {
         bool begun = atomic_load(&s->hs_step) > 0;
@@ -497,7 +499,7 @@ shim_conn_accepted(int listener, uint32_t word, int fd)
     bool over = shim_limit_turns_away(w, mode);
     shim_work_leave();
     if (!over && !shim_conn_is_nonblocking(listener)) {
-        await_accepted(s, cookie);
+        await_accepted(s, cookie, shim_limit_by_caller(&limit));
     }
     if (shim_limit_refused(s) && atomic_load(&s->cookie) == cookie) {
         (void)shim_conn_close(fd);

@@ -151,6 +151,13 @@ shim_limit_admit(struct shim_work *w, const char *id)
     return e;
 }
 
+bool
+shim_limit_by_caller(const struct shim_limit_of *of)
+{
+    struct mesh_snap_limits l;
+    return of->limits && limits_of(of, &l) && !l.shadow && (l.max_connections_per_caller || l.max_tokens);
+}
+
 static bool
 is_full(const struct shim_limit_of *of)
 {

@@ -25,6 +25,8 @@ void shim_limit_opened(struct shim_work *w);
 
 /* The caller is `id`: MESH_OK, and it counts from now on; else why not. Under the work lock. */
 enum mesh_err shim_limit_admit(struct shim_work *w, const char *id) MESH_MUST_CHECK;
+/* Whether connections may be refused for who the caller is. Any thread. */
+bool shim_limit_by_caller(const struct shim_limit_of *of);
 /* A connection was accepted that would be refused whoever the caller is: it is, without a handshake. In mode
  * permissive only if it is not plaintext for sure. Under the work lock. */
 bool shim_limit_turns_away(struct shim_work *w, enum mesh_mode mode);
