@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between conn.c and service.c: how a connection's slot and item begin, and how they are undone.
+ * Between connect.c, service.c and conn.c: how a connection's slot and item begin, and how they are undone.
  */
 #ifndef SHIM_FLOW_CONN_INT_H
 #define SHIM_FLOW_CONN_INT_H
 
+#include <errno.h>
+
 #include "shim/flow/work.h"
+
+static inline int
+shim_fail(int no)
+{
+    errno = no;
+    return -1;
+}
 
 /* A slot and an item for fd; the item is returned with the work lock held. NULL: no memory. */
 struct shim_work *shim_conn_begin(int fd, uint32_t flags, enum shim_phase phase);

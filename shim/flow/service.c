@@ -23,13 +23,6 @@
 
 _Atomic bool shim_service_used;
 
-static int
-fail_with(int no)
-{
-    errno = no;
-    return -1;
-}
-
 /* A blocking connect that failed leaves a socket that can connect again [connect(2)]; the kernel, which was
  * asked not to wait, would do that only once it had told the error. */
 static int
@@ -37,9 +30,9 @@ ended(int fd, struct shim_slot *s, uint32_t handle)
 {
     int no = atomic_exchange(&s->so_error, 0);
     if (!shim_conn_reset(fd, SHIM_FD_WORD(SHIM_FD_CONN, handle))) {
-        return fail_with(ECONNABORTED); /* another thread has been told, and may use the socket again */
+        return shim_fail(ECONNABORTED); /* another thread has been told, and may use the socket again */
     }
-    return fail_with(no ? no : ECONNRESET);
+    return shim_fail(no ? no : ECONNRESET);
 }
 
 static int
@@ -52,7 +45,7 @@ pending_error(int fd)
         return shim_conn_ask_kernel(fd);
     }
     shim_retry_disconnect(fd);
-    return fail_with(no);
+    return shim_fail(no);
 }
 
 /* Waits as connect(2) does in the kernel: SO_SNDTIMEO ends it with EINPROGRESS, or with EALREADY when it had begun
@@ -69,7 +62,7 @@ shim_service_await(int fd, struct shim_slot *s, bool again, bool *gated)
     while (shim_slot_current(handle) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
            !shim_slot_has(s, SHIM_SF_LAZY)) {
         if (interrupted && shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
-            return fail_with(EINTR);
+            return shim_fail(EINTR);
         }
         int r = shim_work_wait(NULL, 0, deadline, NULL, s);
         if (r == -EINTR && (deadline != SHIM_NEVER || !shim_io_restarts())) {
@@ -79,7 +72,7 @@ shim_service_await(int fd, struct shim_slot *s, bool again, bool *gated)
             break;
         }
         if (deadline != SHIM_NEVER && shim_now() >= deadline) {
-            return fail_with(again ? EALREADY : EINPROGRESS);
+            return shim_fail(again ? EALREADY : EINPROGRESS);
         }
     }
     *gated = false;
@@ -154,7 +147,7 @@ begin(int fd, const struct shim_asked *asked, const struct mesh_snap_hit *hit, c
     shim_work_leave();
     if (r < 0 && r != -EINPROGRESS) {
         shim_conn_undo(w, fd);
-        return fail_with(-r);
+        return shim_fail(-r);
     }
     return 0;
 }
@@ -176,7 +169,7 @@ shim_service_connect(int fd, const struct shim_asked *to, const struct mesh_snap
         return shim_service_await(fd, s, false, gated);
     }
     *gated = true;
-    return fail_with(EINPROGRESS);
+    return shim_fail(EINPROGRESS);
 }
 
 void
