@@ -45,6 +45,19 @@ shim_fdtab_limit(void)
     return atomic_load(&limit);
 }
 
+uint32_t
+shim_fdtab_turn(uint32_t word, enum shim_fd_kind kind)
+{
+    uint32_t n = 0;
+    for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
+        if (shim_fd_word(fd) == word) {
+            (void)shim_fdtab_set(fd, kind, 0);
+            n++;
+        }
+    }
+    return n;
+}
+
 int
 shim_fdtab_other(uint32_t word, int than)
 {

@@ -67,6 +67,8 @@ bool shim_fdtab_set(int fd, enum shim_fd_kind kind, uint32_t index);
 void shim_fdtab_clear_if(int fd, uint32_t word);
 /* One more than the highest descriptor that ever had a kind; bounds scans. */
 int shim_fdtab_limit(void);
+/* Every descriptor with this word becomes `kind`, of index 0. Their number. */
+uint32_t shim_fdtab_turn(uint32_t word, enum shim_fd_kind kind);
 /* Another descriptor of this process with exactly this word, or -1. */
 int shim_fdtab_other(uint32_t word, int than);
 

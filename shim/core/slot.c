@@ -364,6 +364,31 @@ shim_slot_any_whole(void)
     return r && atomic_load_explicit(&r->whole, memory_order_relaxed);
 }
 
+static void
+empty(struct shim_slot *s)
+{
+    shim_spill_put(s, SHIM_ONCE(s->rx_spill));
+    shim_spill_put(s, atomic_load(&s->tx_spill));
+    s->rx_spill = 0; /* atomic: no chain of assignments, for clang */
+    s->tx_spill = 0;
+    explicit_bzero(s->rx_key, sizeof(s->rx_key));
+    explicit_bzero(s->tx_key, sizeof(s->tx_key));
+}
+
+/* Copies of the handshake that other processes have are none of the next one's: hs_step goes on. */
+void
+shim_slot_renew(struct shim_slot *s)
+{
+    uint32_t step = atomic_load(&s->hs_step) + 1;
+    uint8_t crowded = atomic_load(&s->crowded);
+    shim_slot_whole(s, false);
+    empty(s);
+    memset((char *)s + offsetof(struct shim_slot, flags), 0, sizeof(*s) - offsetof(struct shim_slot, flags));
+    atomic_store(&s->crowded, crowded);
+    atomic_store(&s->hs_step, step);
+    atomic_store(&s->phase, SHIM_PHASE_FRESH);
+}
+
 void
 shim_slot_free(struct shim_slot *s)
 {
@@ -372,12 +397,7 @@ shim_slot_free(struct shim_slot *s)
     atomic_fetch_add(&s->generation, 1); /* first: from here on it is nobody's */
     atomic_store(&s->cookie, 0);
     atomic_store(&s->phase, SHIM_PHASE_FREE);
-    shim_spill_put(s, SHIM_ONCE(s->rx_spill));
-    shim_spill_put(s, atomic_load(&s->tx_spill));
-    s->rx_spill = 0; /* atomic: no chain of assignments, for clang */
-    s->tx_spill = 0;
-    explicit_bzero(s->rx_key, sizeof(s->rx_key));
-    explicit_bzero(s->tx_key, sizeof(s->tx_key));
+    empty(s);
     bit_put(r->slot_bits, index_of(s), &r->slot_hint);
 }
 

@@ -9,6 +9,7 @@
  *
  *   free ──alloc──> CONNECTING ──TCP──> HANDSHAKE ──> OPEN ──> KERNEL ──last close──> free
  *                        └──────────────────┴──> FAILED  └────────────────────────────┘
+ * (before fork: FRESH ──> CONNECTING, see flow/fresh.h)
  *
  * rx and tx have a lock each; whoever holds it may touch the fields of its group. Nobody sleeps in
  * the kernel with rx held. Spill buffers come from a bounded pool in the same region.
@@ -42,6 +43,7 @@ enum shim_phase {
     SHIM_PHASE_OPEN,
     SHIM_PHASE_KERNEL, /* open, and the kernel encrypts (flow/ktls.h) */
     SHIM_PHASE_FAILED, /* .err says why; the kernel's socket is shut down */
+    SHIM_PHASE_FRESH,  /* no connection yet, but several processes have the socket (flow/fresh.h) */
 };
 
 enum shim_slot_flags {
@@ -89,7 +91,7 @@ enum shim_rx_state {
 #define SHIM_HOLDERS 4u
 
 /* Goes up with every change of struct shim_slot: an image of another build must not go on with it. */
-#define SHIM_SLOT_LAYOUT 6u
+#define SHIM_SLOT_LAYOUT 7u
 
 struct shim_slot {
     struct shim_lock rx_lock, tx_lock; /* outlive the content: see shim_slot_alloc */
@@ -157,6 +159,8 @@ _Static_assert(sizeof(struct shim_slot) <= 576, "an idle connection stays small"
 struct shim_slot *shim_slot_alloc(void);
 /* Drops the content (keys wiped) and frees it, spills included. Caller: last reference. */
 void shim_slot_free(struct shim_slot *s);
+/* The content goes, and it is FRESH; who holds it goes on to hold it, by the same handle. */
+void shim_slot_renew(struct shim_slot *s);
 /* n more descriptors of process pid, or n fewer: then the count that is left in all processes. */
 void shim_slot_hold(struct shim_slot *s, int pid, uint32_t n);
 /* They are counted already (by the parent of fork) and only lack the name. */

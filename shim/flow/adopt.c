@@ -71,7 +71,7 @@ adopt_one(int fd, void *arg)
         refuse_unknown(fd);
     } else if (s) {
         (void)shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s));
-        if (shim_stdio_refused() && fd <= 2) { /* where a stream lies already */
+        if (shim_stdio_refused() && fd <= 2 && shim_slot_phase(s) != SHIM_PHASE_FRESH) { /* where a stream lies already */
             (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
             shim_carry_dead_end(fd);
         }
@@ -98,10 +98,13 @@ give_back(const char *value)
     }
 }
 
+static bool by_exec; /* this image or one that forked it has its region of another image */
+
 void
 shim_carry_adopt(const char *value)
 {
     bool mapped = map_region(value);
+    by_exec = mapped;
     shim_carry_each_fd(adopt_one, NULL);
     if (mapped) {
         shim_slot_recount(shim_fdtab_owner(), shim_conn_end);
@@ -141,10 +144,14 @@ shim_carry_take_over(void)
         struct shim_slot *s = word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN
                                   ? shim_slot_current(SHIM_FD_INDEX(word))
                                   : NULL;
-        if (!s) {
+        if (!s || shim_slot_phase(s) == SHIM_PHASE_FRESH) {
             continue;
         }
-        shim_carry_list(s);
+        if (by_exec) {
+            shim_carry_list(s);
+        } else { /* another process connected it after fork, and lists it */
+            share_counts(s);
+        }
         if (s->tx_spill) {
             shim_work_tail(s, fd);
         }

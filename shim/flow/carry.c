@@ -74,6 +74,14 @@ shim_carry_slot(int fd)
     return shim_slot_find(shim_cookie(fd));
 }
 
+/* Of a connection, not of a socket that may become one. */
+static struct shim_slot *
+conn_slot(int fd)
+{
+    struct shim_slot *s = shim_carry_slot(fd);
+    return s && shim_slot_phase(s) != SHIM_PHASE_FRESH ? s : NULL;
+}
+
 bool
 shim_carry_is_inherited(int fd)
 {
@@ -109,7 +117,7 @@ drive_as(int fd, struct shim_slot *s)
 void
 shim_carry_settle(int fd)
 {
-    struct shim_slot *s = shim_carry_slot(fd);
+    struct shim_slot *s = conn_slot(fd);
     uint64_t cookie = s ? atomic_load(&s->cookie) : 0;
     struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_settings set;
@@ -172,7 +180,9 @@ tally_one(int fd, void *arg)
     }
     shim_carry_settle(fd);
     struct shim_slot *s = shim_carry_slot(fd); /* plaintext is no connection of ours */
-    if (s && shim_region_index(s) > 0) {
+    if (s && shim_slot_phase(s) == SHIM_PHASE_FRESH) {
+        t->conns += shim_region_index(s) == 0; /* a child of vfork's image counts itself */
+    } else if (s && shim_region_index(s) > 0) {
         shim_carry_dead_end(fd); /* only the own region goes with us */
     } else if (s) {
         t->conns++;
@@ -189,7 +199,7 @@ tally_one(int fd, void *arg)
 static void
 untally_one(int fd, void *arg)
 {
-    struct shim_slot *s = shim_carry_is_inherited(fd) ? shim_carry_slot(fd) : NULL;
+    struct shim_slot *s = shim_carry_is_inherited(fd) ? conn_slot(fd) : NULL;
     if (s) {
         (void)shim_slot_release(s, *(int *)arg, 1);
     }
@@ -283,7 +293,7 @@ gather_one(int fd, void *arg)
 {
     struct gather *g = arg;
     struct shim_relay *r = g->relay;
-    uint64_t cookie = shim_carry_is_inherited(fd) && shim_carry_slot(fd) ? shim_cookie(fd) : 0;
+    uint64_t cookie = shim_carry_is_inherited(fd) && conn_slot(fd) ? shim_cookie(fd) : 0;
     unsigned i = 0;
     while (i < r->n && g->cookie[i] != cookie) {
         i++;
@@ -291,8 +301,8 @@ gather_one(int fd, void *arg)
     if (cookie == 0 || i == SHIM_RELAY_MAX) {
         return;
     }
-    bool kernel = shim_slot_phase(shim_carry_slot(fd)) == SHIM_PHASE_KERNEL || shim_ktls_always();
-    if (kernel && shim_ktls_give_away(fd, shim_carry_slot(fd))) {
+    bool kernel = shim_slot_phase(conn_slot(fd)) == SHIM_PHASE_KERNEL || shim_ktls_always();
+    if (kernel && shim_ktls_give_away(fd, conn_slot(fd))) {
         return;
     }
     if (i == r->n) {
@@ -310,11 +320,11 @@ static void
 replace_one(int fd, void *arg)
 {
     const struct gather *g = arg;
-    uint64_t cookie = shim_carry_is_inherited(fd) && shim_carry_slot(fd) ? shim_cookie(fd) : 0;
+    uint64_t cookie = shim_carry_is_inherited(fd) && conn_slot(fd) ? shim_cookie(fd) : 0;
     for (unsigned i = 0; cookie && i < g->relay->n; i++) {
         if (g->cookie[i] == cookie) {
             if (!shim_fdtab_may_write()) {
-                (void)shim_slot_release(shim_carry_slot(fd), sys_getpid(), 1); /* as it was tallied */
+                (void)shim_slot_release(conn_slot(fd), sys_getpid(), 1); /* as it was tallied */
             } else if (shim_fd_word(fd)) {
                 shim_conn_replaced(fd);
             }
@@ -322,7 +332,7 @@ replace_one(int fd, void *arg)
             return;
         }
     }
-    if (cookie && !shim_ktls_give_away(fd, shim_carry_slot(fd))) {
+    if (cookie && !shim_ktls_give_away(fd, conn_slot(fd))) {
         shim_carry_dead_end(fd);
     }
 }

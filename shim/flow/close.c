@@ -18,6 +18,7 @@
 #include "shim/flow/age.h"
 #include "shim/flow/audit.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/hs.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/ktls.h"
@@ -223,6 +224,7 @@ detach(int fd, uint32_t word, bool *lives, struct shim_slot **slot)
     *slot = NULL;
     *lives = true;
     if (!s) {
+        shim_fresh_close(fd);
         return;
     }
     if (shim_slot_release(s, shim_fdtab_owner(), 1) > 0) {
@@ -551,6 +553,7 @@ shim_conn_exit(bool for_good)
 void
 shim_conn_before_fork(void)
 {
+    shim_fresh_share();
     for_own_slots(count, 1);
 }
 

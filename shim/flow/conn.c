@@ -26,6 +26,27 @@
 #include "shim/link/link.h"
 #include "shim/real.h"
 
+/* Another holder ended the connection, and perhaps the socket has a slot of its own since (fresh.h); or found it
+ * to be plain. */
+__attribute__((cold)) static struct shim_slot *
+find_anew(int fd, uint32_t word)
+{
+    struct shim_slot *s = NULL;
+    if (!shim_work_enter()) {
+        return NULL;
+    }
+    if (shim_fd_word(fd) == word) {
+        s = shim_slot_find(shim_cookie(fd));
+        shim_fdtab_clear_if(fd, word);
+    }
+    if (s) {
+        shim_slot_hold(s, shim_fdtab_owner(), 1);
+        (void)shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s));
+    }
+    shim_work_leave();
+    return s && shim_slot_phase(s) != SHIM_PHASE_FRESH ? s : NULL;
+}
+
 __attribute__((hot)) struct shim_slot *
 shim_conn_slot(int fd)
 {
@@ -34,15 +55,15 @@ shim_conn_slot(int fd)
                               ? shim_slot_current(SHIM_FD_INDEX(word))
                               : NULL;
     if (s) {
+        if (__builtin_expect(shim_slot_phase(s) == SHIM_PHASE_FRESH, 0)) {
+            return NULL;
+        }
         if (__builtin_expect(!atomic_load_explicit(&shim_tls, memory_order_relaxed), 0)) {
             shim_carry_take_over(); /* inherited through exec, and used for the first time */
         }
         return s;
     }
-    if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN) {
-        shim_fdtab_clear_if(fd, word); /* another holder found it to be plain */
-    }
-    return NULL;
+    return word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN ? find_anew(fd, word) : NULL;
 }
 
 void
@@ -165,15 +186,22 @@ shim_conn_accepted(int listener, uint32_t word, int fd)
     return 0;
 }
 
+/* By the process that began to connect, or drove the handshake last. */
+static bool
+is_left(struct shim_slot *s)
+{
+    int pid = atomic_load(&s->hs_pid);
+    return pid ? shim_lock_is_gone(pid) : shim_slot_is_only(s, shim_fdtab_owner());
+}
+
 /* Its handshake can only go on in a process that is no more. */
 bool
 shim_conn_is_orphan(struct shim_slot *s)
 {
-    if (shim_slot_phase(s) != SHIM_PHASE_HANDSHAKE ||
-        !shim_lock_is_gone(atomic_load(&s->hs_pid))) {
+    uint32_t phase = (uint32_t)shim_slot_phase(s);
+    if ((phase != SHIM_PHASE_HANDSHAKE && (phase != SHIM_PHASE_CONNECTING || shim_work_has(s))) || !is_left(s)) {
         return false;
     }
-    uint32_t phase = SHIM_PHASE_HANDSHAKE;
     atomic_store(&s->err, MESH_E_HOLDER_DIED);
     atomic_store(&s->fail_errno, ECONNRESET);
     if (atomic_compare_exchange_strong(&s->phase, &phase, SHIM_PHASE_FAILED)) {
@@ -193,6 +221,7 @@ shim_conn_wake(int fd)
     struct shim_slot *s = shim_conn_slot(fd);
     if (s && (shim_slot_phase(s) < SHIM_PHASE_OPEN || shim_slot_has(s, SHIM_SF_SHAPED))) {
         shim_work_wake(s);
+        shim_work_watch(s, fd);
     }
 }
 

@@ -15,6 +15,7 @@
 #include "shim/core/log.h"
 #include "shim/core/stat.h"
 #include "shim/flow/conn_int.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/limit.h"
 #include "shim/flow/listener.h"
@@ -47,24 +48,28 @@ shim_conn_begin(int fd, uint32_t flags, enum shim_phase phase)
 {
     uint64_t cookie = shim_cookie(fd);
     shim_slot_sweep(shim_conn_end);
-    struct shim_slot *s = fd < SHIM_FD_MAX && cookie ? shim_slot_alloc() : NULL;
-    if (!s) {
+    if (fd >= SHIM_FD_MAX || !cookie || !shim_work_enter()) {
         return NULL;
     }
-    atomic_store(&s->cookie, cookie);
-    atomic_store(&s->flags, flags);
-    atomic_store(&s->phase, phase);
-    atomic_store(&s->hs_pid, shim_fdtab_owner());
-    s->opened_ns = shim_now();
+    struct shim_slot *shared = shim_fresh_claim(fd, phase), *s = shared ? shared : shim_slot_alloc();
     struct shim_work *w = NULL;
-    if (shim_work_enter()) {
+    if (s) {
+        atomic_store(&s->cookie, cookie);
+        atomic_store(&s->flags, flags);
+        atomic_store(&s->phase, phase);
+        atomic_store(&s->hs_pid, shim_fdtab_owner());
+        s->opened_ns = shim_now();
         w = shim_work_new(s, fd);
-        if (w) {
-            return w;
-        }
-        shim_work_leave();
     }
-    shim_slot_free(s);
+    if (w) {
+        return w;
+    }
+    if (shared) {
+        shim_slot_renew(s);
+    } else if (s) {
+        shim_slot_free(s);
+    }
+    shim_work_leave();
     return NULL;
 }
 
@@ -73,7 +78,7 @@ bool
 shim_conn_enter(struct shim_work *w, int fd)
 {
     if (shim_fd_kind(fd) == SHIM_FD_CONN) {
-        return false;
+        return shim_fd_word(fd) == SHIM_FD_WORD(SHIM_FD_CONN, w->slot); /* it was shared, and claimed */
     }
     (void)shim_fdtab_set(fd, SHIM_FD_CONN, w->slot);
     shim_slot_hold(shim_slot_at(w->slot), shim_fdtab_owner(), shim_conn_adopt_aliases(fd));
@@ -85,12 +90,13 @@ shim_conn_undo(struct shim_work *w, int fd)
 {
     struct shim_slot *s = shim_slot_at(w->slot);
     if (shim_work_enter()) {
-        if (shim_fd_word(fd) == SHIM_FD_WORD(SHIM_FD_CONN, w->slot)) {
-            (void)shim_fdtab_set(fd, SHIM_FD_FRESH, 0);
-        }
+        bool mine = shim_fd_word(fd) == SHIM_FD_WORD(SHIM_FD_CONN, w->slot);
         shim_work_drop(w);
         shim_retry_leave(s);
-        shim_slot_free(s);
+        if (!mine || !shim_fresh_again(s)) {
+            shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s)), SHIM_FD_FRESH);
+            shim_slot_free(s);
+        }
         shim_work_leave();
     }
 }
@@ -118,7 +124,7 @@ await_open(int fd, struct shim_slot *s)
             break;
         }
     }
-    if (!shim_slot_current(handle)) {
+    if (!shim_slot_current(handle) || shim_slot_phase(s) == SHIM_PHASE_FRESH) {
         return shim_conn_ask_kernel(fd);
     }
     if (shim_slot_phase(s) != SHIM_PHASE_FAILED || shim_slot_has(s, SHIM_SF_LAZY)) {
@@ -150,6 +156,7 @@ connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t 
         if (shim_slot_has(s, SHIM_SF_LAZY)) {
             break;
         }
+        shim_conn_wake(fd);
         if (may_wait(fd)) {
             return shim_slot_has(s, SHIM_SF_ROUTED) ? shim_service_await(fd, s, true, gated) : await_open(fd, s);
         }
@@ -161,6 +168,7 @@ connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t 
     case SHIM_PHASE_FREE:
     case SHIM_PHASE_OPEN:
     case SHIM_PHASE_KERNEL:
+    case SHIM_PHASE_FRESH:
         break;
     }
     return shim_real.connect(fd, sa, len); /* 0 once, then EISCONN, as the kernel counts */
@@ -319,7 +327,11 @@ forget(int fd, struct shim_slot *s)
         shim_work_drop(w);
     }
     if (s) {
+        bool others = !shim_slot_is_only(s, shim_fdtab_owner());
         (void)shim_fdtab_set(fd, SHIM_FD_FRESH, 0);
+        if (others) { /* before the old one goes, which they have: they look for another then */
+            shim_fresh_after(fd);
+        }
         shim_conn_end(s);
     }
 }

@@ -12,6 +12,7 @@
 #include "shim/core/stat.h"
 #include "shim/flow/audit.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/hs_int.h"
 #include "shim/flow/ktls.h"
 #include "shim/flow/retry.h"
@@ -61,14 +62,11 @@ static bool
 forget(struct shim_work *w, enum shim_fd_kind kind)
 {
     struct shim_slot *s = shim_hs_slot(w);
-    uint32_t word = SHIM_FD_WORD(SHIM_FD_CONN, w->slot);
-    for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
-        if (shim_fd_word(fd) == word) {
-            (void)shim_fdtab_set(fd, kind, 0);
-        }
-    }
     shim_retry_leave(s);
-    shim_slot_free(s);
+    if (kind != SHIM_FD_FRESH || !shim_fresh_again(s)) {
+        (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, w->slot), kind);
+        shim_slot_free(s);
+    }
     return true;
 }
 
@@ -402,7 +400,7 @@ shim_hs_drive(struct shim_work *w)
         return drive_kernel(w);
     }
     bool sleeps = is_held_back(w, phase);
-    return phase == SHIM_PHASE_OPEN ? drive_open(w) && !sleeps : phase == SHIM_PHASE_FAILED;
+    return phase == SHIM_PHASE_OPEN ? drive_open(w) && !sleeps : phase >= SHIM_PHASE_FAILED;
 }
 
 short

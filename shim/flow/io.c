@@ -142,7 +142,7 @@ wait_readable(int fd, struct shim_slot *s)
 __attribute__((cold)) static int
 await_open(int fd, struct shim_slot *s, int flags, int timeo)
 {
-    shim_work_wake(s);
+    shim_conn_wake(fd);
     shim_work_drive();
     if (shim_slot_phase(s) >= SHIM_PHASE_OPEN || atomic_load(&s->cookie) == 0 ||
         shim_conn_is_orphan(s)) {
@@ -340,7 +340,7 @@ __attribute__((cold)) static ssize_t
 write_early(int fd, struct shim_slot *s, const struct shim_iov *data, int flags)
 {
     bool nonblock = shim_io_is_nonblocking(fd, flags);
-    shim_work_wake(s);
+    shim_conn_wake(fd);
     shim_work_drive();
     enum shim_phase phase = shim_slot_phase(s);
     if (phase >= SHIM_PHASE_OPEN || atomic_load(&s->cookie) == 0) {
@@ -430,6 +430,7 @@ write_unshaped(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
     case SHIM_PHASE_FREE:
     case SHIM_PHASE_CONNECTING:
     case SHIM_PHASE_HANDSHAKE:
+    case SHIM_PHASE_FRESH:
         break;
     }
     ssize_t r = write_early(fd, s, data, flags);

@@ -19,6 +19,7 @@
 #include "shim/core/log.h"
 #include "shim/core/stat.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/limit.h"
 #include "shim/flow/work.h"
@@ -154,6 +155,7 @@ register_fd(int fd, const struct mesh_addr *at, int family, bool inherited)
     }
     l->mode = mode;
     l->fresh = !inherited;
+    shim_fresh_unshare(fd);
     (void)shim_fdtab_set(fd, SHIM_FD_LISTENER, (uint32_t)(l - table));
     (void)shim_conn_adopt_aliases(fd);
     return mode == MESH_MODE_OFF ? MESH_OK : shim_ident_ready();
@@ -249,6 +251,9 @@ int
 shim_conn_listen_inherited(int fd)
 {
     bool expected = shim_fd_kind(fd) == SHIM_FD_INHERITED;
+    if (!is_listener(fd) && shim_fresh_slot(fd)) {
+        return 0; /* not yet */
+    }
     if (!is_listener(fd)) {
         (void)shim_fdtab_set(fd, SHIM_FD_OTHER, 0);
         shim_work_expect(expected ? -1 : 0);

@@ -50,7 +50,7 @@ shim_pass_sending(int fd, int n)
 {
     uint64_t cookie = shim_region() ? shim_cookie(fd) : 0;
     struct shim_slot *s = shim_slot_find(cookie);
-    if (!s) {
+    if (!s || shim_slot_phase(s) == SHIM_PHASE_FRESH) {
         return;
     }
     if (n > 0 && shim_fdtab_may_write()) {

@@ -76,7 +76,7 @@ shim_service_await(int fd, struct shim_slot *s, bool again, bool *gated)
         }
     }
     *gated = false;
-    if (!shim_slot_current(handle)) {
+    if (!shim_slot_current(handle) || shim_slot_phase(s) == SHIM_PHASE_FRESH) {
         return pending_error(fd); /* the last endpoint refused, which the kernel knows */
     }
     bool over = shim_slot_phase(s) == SHIM_PHASE_FAILED && !shim_slot_has(s, SHIM_SF_LAZY);

@@ -222,6 +222,34 @@ shim_work_wake(const struct shim_slot *s)
     shim_work_leave();
 }
 
+#define WATCHES UINT32_MAX /* no copy of a handshake is that one */
+
+void
+shim_work_watch(struct shim_slot *s, int fd)
+{
+    if (atomic_load(&s->hs_pid) == shim_fdtab_owner() || !shim_work_enter()) {
+        return;
+    }
+    struct shim_work *w = shim_work_of(s) || shim_slot_phase(s) >= SHIM_PHASE_OPEN ? NULL : shim_work_new(s, fd);
+    if (w) {
+        w->step = WATCHES;
+        w->abandoned = true;
+    }
+    shim_work_leave();
+}
+
+bool
+shim_work_has(const struct shim_slot *s)
+{
+    bool has = false;
+    if (shim_work_items() > 0 && shim_work_enter()) {
+        const struct shim_work *w = shim_work_of(s);
+        has = w && w->step != WATCHES;
+        shim_work_leave();
+    }
+    return has;
+}
+
 void
 shim_work_tail(struct shim_slot *s, int fd)
 {
@@ -376,7 +404,7 @@ look_at(const struct shim_slot *s)
 static bool
 has_changed(struct shim_slot *until, const struct look *first, unsigned changes)
 {
-    if (until && shim_work_items() == 0) {
+    if (until && !shim_work_has(until)) {
         (void)shim_conn_is_orphan(until);
     }
     struct look now = look_at(until);

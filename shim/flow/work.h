@@ -123,6 +123,11 @@ void shim_work_drop(struct shim_work *w); /* closes fd if owned */
 /* The program uses this connection: an item that slept since fork is ours to drive. */
 void shim_work_wake(const struct shim_slot *s);
 
+/* Another process connects what fd is here, too: an item that does no more than to see it done. */
+void shim_work_watch(struct shim_slot *s, int fd);
+/* There is an item of s that can go on with its handshake. */
+bool shim_work_has(const struct shim_slot *s);
+
 /* Something happens on this connection: the next pass is to look at its item. */
 void shim_work_touch(const struct shim_slot *s);
 

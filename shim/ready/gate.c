@@ -19,6 +19,7 @@
 #include "shim/core/fdtab.h"
 #include "shim/core/lock.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/work.h"
 #include "shim/real.h"
 
@@ -154,7 +155,7 @@ sync_one(struct reg *r)
         (void)ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &ev);
         r->gated = false;
     }
-    return shim_fd_kind(r->fd) != SHIM_FD_FRESH;
+    return !shim_fresh_is(r->fd);
 }
 
 static unsigned
@@ -231,7 +232,7 @@ ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
     }
     r->ev = *ev;
     r->spent = r->gated = r->passing = false;
-    if ((gate || shim_fd_kind(fd) != SHIM_FD_FRESH) && sync_one(r)) {
+    if ((gate || !shim_fresh_is(fd)) && sync_one(r)) {
         del(at);
     }
     return 0;
@@ -240,7 +241,7 @@ ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
 int
 shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
-    bool needs = shim_fd_kind(fd) == SHIM_FD_FRESH || is_gated(fd) || shim_gate_any();
+    bool needs = shim_fresh_is(fd) || is_gated(fd) || shim_gate_any();
     if (op != EPOLL_CTL_DEL && is_gated(fd)) {
         shim_conn_wake(fd);
     }

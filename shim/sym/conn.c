@@ -9,6 +9,7 @@
 #include <linux/sockios.h>
 
 #include "shim/core/env.h"
+#include "shim/flow/fresh.h"
 #include "shim/ready/ready.h"
 #include "shim/route/names.h"
 #include "shim/sym/sym.h"
@@ -42,7 +43,7 @@ socketpair(int domain, int type, int protocol, int fd[2])
 SHIM_EXPORT int
 listen(int fd, int backlog)
 {
-    if (shim_fd_kind(fd) != SHIM_FD_FRESH || !shim_fdtab_may_write()) {
+    if (!shim_fresh_is(fd) || !shim_fdtab_may_write()) {
         return shim_real.listen(fd, backlog);
     }
     int saved = errno;
@@ -63,11 +64,12 @@ listen(int fd, int backlog)
 }
 
 /* A listener that was inherited or received registers itself at its first accept: before it, if
- * somebody told us that it was inherited. */
+ * somebody told us that it was inherited, or another process made it one. */
 static bool
 is_known(int fd, enum shim_fd_kind unknown)
 {
-    if (shim_fd_kind(fd) != unknown || !shim_env.on || !shim_fdtab_may_write()) {
+    bool shared = unknown == SHIM_FD_INHERITED && shim_fresh_slot(fd);
+    if ((shim_fd_kind(fd) != unknown && !shared) || !shim_env.on || !shim_fdtab_may_write()) {
         return true;
     }
     int saved = errno, no = shim_conn_listen_inherited(fd);
@@ -231,12 +233,12 @@ getsockopt(int fd, int level, int opt, void *val, socklen_t *len)
 SHIM_EXPORT int
 setsockopt(int fd, int level, int opt, const void *val, socklen_t len)
 {
+    /* Data in the SYN would leave before TLS: accepted and without effect [tcp(7)]. */
+    if (level == IPPROTO_TCP && opt == TCP_FASTOPEN_CONNECT && shim_fresh_is(fd)) {
+        return 0;
+    }
     if (shim_fd_is_mesh(fd)) {
         return shim_conn_setsockopt(fd, level, opt, val, len);
-    }
-    /* Data in the SYN would leave before TLS: accepted and without effect [tcp(7)]. */
-    if (level == IPPROTO_TCP && opt == TCP_FASTOPEN_CONNECT && shim_fd_kind(fd) == SHIM_FD_FRESH) {
-        return 0;
     }
     return shim_real.setsockopt(fd, level, opt, val, len);
 }

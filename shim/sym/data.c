@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "shim/core/env.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/pass.h"
 #include "shim/link/wire.h"
 #include "shim/route/names.h"
@@ -250,7 +251,7 @@ fast_open(int fd, const struct iovec *iov, int cnt, int flags, const struct sock
           socklen_t len)
 {
     bool gated;
-    if (!sa || shim_fd_kind(fd) != SHIM_FD_FRESH) {
+    if (!sa || !shim_fresh_is(fd)) {
         return SHIM_PASS;
     }
     if (shim_conn_connect(fd, sa, len, &gated) != 0) {
