@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/limits.h"
@@ -30,8 +31,10 @@ static uint32_t number;
 /* What the pages know, and how far a count was off in the last round. */
 struct tally {
     uint32_t before, known; /* the count before the pages were read, and what they say */
+    uint32_t lasting;       /* of what they say: it was there in the last round, too */
     int64_t off;
 };
+static uint64_t began, last_began; /* this round and the one before, CLOCK_REALTIME ns as on the pages */
 static struct {
     struct tally active;
     uint16_t owner; /* its service's entry + 1 */
@@ -135,6 +138,13 @@ own(const struct meshd_endpoint *e, void *arg)
     return 0;
 }
 
+static void
+add(struct tally *t, bool lasting)
+{
+    t->known++;
+    t->lasting += lasting;
+}
+
 static int
 count_ejected(const struct meshd_endpoint *e, void *arg)
 {
@@ -142,7 +152,7 @@ count_ejected(const struct meshd_endpoint *e, void *arg)
     uint32_t s = endpoint[e->id % MESH_LIVE_ENDPOINTS].owner;
     (void)arg;
     if (l && s && atomic_load_explicit(&l->ejected, memory_order_relaxed) >> 24 != 0) {
-        service[s - 1].ejected.known++;
+        add(&service[s - 1].ejected, true);
     }
     return 0;
 }
@@ -153,9 +163,10 @@ count(const struct meshd_conn *c, void *arg)
     (void)arg;
     if (c->endpoint && !c->uncounted) {
         uint32_t i = (c->endpoint - 1) % MESH_LIVE_ENDPOINTS, s = endpoint[i].owner;
-        endpoint[i].active.known++;
+        bool lasting = c->opened_ns < last_began;
+        add(&endpoint[i].active, lasting);
         if (s) {
-            service[s - 1].active.known++;
+            add(&service[s - 1].active, lasting);
             service[s - 1].pending.known += c->state == MESH_CONN_HANDSHAKE;
         }
     }
@@ -163,17 +174,18 @@ count(const struct meshd_conn *c, void *arg)
 }
 
 /* What began or ended while the pages were read is no difference: it has to be there before and after, and in
- * two rounds. `add`: also what is missing. */
+ * two rounds. `adds`: also what is missing, and that only of connections that were there before the last round: one
+ * page shows a connection that ends then, the next one another that begins, and never were there both. */
 static void
-settle(_Atomic uint32_t *counter, struct tally *t, bool add)
+settle(_Atomic uint32_t *counter, struct tally *t, bool adds)
 {
     uint32_t n = atomic_load_explicit(counter, memory_order_relaxed);
     uint32_t low = n < t->before ? n : t->before, high = n > t->before ? n : t->before;
-    int64_t now = low > t->known ? (int64_t)low - t->known : high < t->known ? (int64_t)high - t->known : 0;
+    int64_t now = low > t->known ? (int64_t)low - t->known : high < t->lasting ? (int64_t)high - t->lasting : 0;
     int64_t lasting = 0;
     if (now > 0 && t->off > 0) {
         lasting = now < t->off ? now : t->off;
-    } else if (now < 0 && t->off < 0 && add) {
+    } else if (now < 0 && t->off < 0 && adds) {
         lasting = now > t->off ? now : t->off;
     }
     if (lasting) {
@@ -185,15 +197,19 @@ settle(_Atomic uint32_t *counter, struct tally *t, bool add)
 static void
 begin(_Atomic uint32_t *counter, struct tally *t)
 {
-    t->known = 0;
+    t->known = t->lasting = 0;
     t->before = atomic_load_explicit(counter, memory_order_relaxed);
 }
 
 static void
 begin_all(void)
 {
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    last_began = began;
+    began = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
     for (uint32_t i = 0; i < MESH_LIVE_ENDPOINTS; i++) {
-        endpoint[i].active.known = endpoint[i].active.before = 0;
+        endpoint[i].active.known = endpoint[i].active.lasting = endpoint[i].active.before = 0;
         if (is_used(i)) {
             begin(&live->endpoint[i].active, &endpoint[i].active);
         }

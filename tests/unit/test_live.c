@@ -71,6 +71,14 @@ connected(struct mesh_page *page, unsigned i, uint32_t id)
     atomic_store(&c->state, MESH_CONN_OPEN);
 }
 
+static uint64_t
+realtime(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 static struct mesh_live_endpoint *
 use(uint32_t i)
 {
@@ -78,15 +86,47 @@ use(uint32_t i)
     return &live->endpoint[i];
 }
 
-START_TEST(lasting_excess_goes)
+static struct mesh_page *
+attach(int *fd)
 {
     const struct meshd_identity web = {"web", "spiffe://mesh.local/ns/default/sa/web"};
     struct meshd_peer me = {.pid = getpid(), .uid = geteuid(), .starttime = meshd_proc_starttime(getpid())};
     uint64_t page_id;
-    int fd = -1;
-    ck_assert_int_eq(meshd_stats_attach(&me, &web, 1, &page_id, &fd), MESH_OK);
-    struct mesh_page *page = mmap(NULL, MESH_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    ck_assert_int_eq(meshd_stats_attach(&me, &web, 1, &page_id, fd), MESH_OK);
+    struct mesh_page *page = mmap(NULL, MESH_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
     ck_assert_ptr_ne(page, MAP_FAILED);
+    return page;
+}
+
+/* Pages show what began and ended while they were read: more than there are at any time, round after round. */
+START_TEST(coming_and_going_adds_nothing)
+{
+    int fd = -1;
+    struct mesh_page *page = attach(&fd);
+    connected(page, 0, 5);
+    atomic_store(&use(5)->active, 1);
+    for (unsigned i = 1; i < 20; i++) {
+        connected(page, 1 + i % 2, 5);
+        connected(page, 3 + i % 3, 5);
+        for (unsigned k = 1; k < 6; k++) {
+            mesh_page_conns(page)[k].opened_ns = realtime();
+        }
+        meshd_live_correct();
+        ck_assert_uint_eq(live->endpoint[5].active, 1);
+    }
+    meshd_live_correct(); /* those stay: they are missing for two rounds */
+    meshd_live_correct();
+    meshd_live_correct();
+    ck_assert_uint_eq(live->endpoint[5].active, 6);
+    munmap(page, MESH_PAGE_SIZE);
+    close(fd);
+}
+END_TEST
+
+START_TEST(lasting_excess_goes)
+{
+    int fd = -1;
+    struct mesh_page *page = attach(&fd);
     connected(page, 0, 5);
     connected(page, 1, 5);
     connected(page, 2, MESH_LIVE_ENDPOINTS + 6);
@@ -122,6 +162,7 @@ main(void)
     TCase *t = tcase_create("live");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, nobody_cuts_it);
+    tcase_add_test(t, coming_and_going_adds_nothing);
     tcase_add_test(t, lasting_excess_goes);
     suite_add_tcase(s, t);
     return unit_run(s);
