@@ -248,7 +248,7 @@ START_TEST(stall_is_seen_in_open_loop)
     ck_assert_uint_ge(r.due, 1490);
     ck_assert_uint_ge(hist_at(&r.latency, 0.75), SEC / 3);
     ck_assert_uint_ge(hist_at(&r.latency, 0.95), 2 * SEC / 3);
-    ck_assert_uint_ge(r.busy, 900);
+    ck_assert_uint_ge(r.busy, 500); /* fewer where the generator itself had to wait for a processor */
     ck_assert_uint_eq(r.latency.count, r.due);
     ck_assert_uint_eq(r.answered + r.errors[LOAD_UNANSWERED], r.due);
     /* It was the server's doing, and the generator's own lateness says so. */
