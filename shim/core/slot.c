@@ -133,12 +133,9 @@ seconds_since_boot(void)
     return (uint32_t)ts.tv_sec;
 }
 
-void
-shim_slot_name(struct shim_slot *s, int pid, uint32_t n)
+static bool
+name(struct shim_slot *s, int pid, uint32_t n)
 {
-    if (n == 0) {
-        return;
-    }
     for (unsigned i = 0; i < 2 * SHIM_HOLDERS; i++) { /* its own entry first, then a free one */
         _Atomic uint64_t *h = &s->holder[i % SHIM_HOLDERS];
         uint64_t seen = atomic_load(h);
@@ -146,11 +143,11 @@ shim_slot_name(struct shim_slot *s, int pid, uint32_t n)
                share_in(seen) + n <= 0xffff) {
             uint32_t since = pid_in(seen) == pid && share_in(seen) ? since_in(seen) : seconds_since_boot();
             if (atomic_compare_exchange_weak(h, &seen, holder(pid, since, share_in(seen) + n))) {
-                return;
+                return true;
             }
         }
     }
-    atomic_store(&s->crowded, 1);
+    return false;
 }
 
 void
@@ -227,6 +224,19 @@ prune(struct shim_slot *s, int but, bool *alive)
         }
     }
     return dead;
+}
+
+void
+shim_slot_name(struct shim_slot *s, int pid, uint32_t n)
+{
+    bool alive;
+    if (n == 0 || name(s, pid, n)) {
+        return;
+    }
+    bool room = shim_region_index(s) == 0 && shim_region_pids_visible() && prune(s, pid, &alive);
+    if (!room || !name(s, pid, n)) {
+        atomic_store(&s->crowded, 1);
+    }
 }
 
 static bool
@@ -381,11 +391,14 @@ shim_slot_renew(struct shim_slot *s)
 {
     uint32_t step = atomic_load(&s->hs_step) + 1;
     uint8_t crowded = atomic_load(&s->crowded);
+    const size_t until = offsetof(struct shim_slot, hs_step), from = until + sizeof(s->hs_step);
     shim_slot_whole(s, false);
     empty(s);
-    memset((char *)s + offsetof(struct shim_slot, flags), 0, sizeof(*s) - offsetof(struct shim_slot, flags));
-    atomic_store(&s->crowded, crowded);
     atomic_store(&s->hs_step, step);
+    memset((char *)s + offsetof(struct shim_slot, flags), 0, until - offsetof(struct shim_slot, flags));
+    memset((char *)s + from, 0, sizeof(*s) - from);
+    atomic_store(&s->early_sent, 0);
+    atomic_store(&s->crowded, crowded);
     atomic_store(&s->phase, SHIM_PHASE_FRESH);
 }
 

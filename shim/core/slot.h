@@ -77,6 +77,7 @@ enum shim_slot_flags {
     SHIM_SF_KEPT = 536870912,
     SHIM_SF_SHAPED = 67108864, /* .fault meddles with its bytes (flow/shape.h) */
     SHIM_SF_EARLY = 8192,   /* bytes accepted before the handshake are still unsent */
+    SHIM_SF_COMMON = 1073741824, /* others had the socket before it was connected: only who did connects */
 };
 
 #define SHIM_SF_TUNED (SHIM_SF_PACED | SHIM_SF_KEPT)

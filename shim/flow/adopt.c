@@ -17,6 +17,7 @@
 #include "shim/core/stat.h"
 #include "shim/core/stdio.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
@@ -71,6 +72,9 @@ adopt_one(int fd, void *arg)
         refuse_unknown(fd);
     } else if (s) {
         (void)shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s));
+        if (shim_slot_phase(s) == SHIM_PHASE_FRESH || shim_slot_phase(s) < SHIM_PHASE_OPEN) {
+            shim_fresh_watch_out();
+        }
         if (shim_stdio_refused() && fd <= 2 && shim_slot_phase(s) != SHIM_PHASE_FRESH) { /* where a stream lies already */
             (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
             shim_carry_dead_end(fd);
@@ -98,13 +102,10 @@ give_back(const char *value)
     }
 }
 
-static bool by_exec; /* this image or one that forked it has its region of another image */
-
 void
 shim_carry_adopt(const char *value)
 {
     bool mapped = map_region(value);
-    by_exec = mapped;
     shim_carry_each_fd(adopt_one, NULL);
     if (mapped) {
         shim_slot_recount(shim_fdtab_owner(), shim_conn_end);
@@ -147,7 +148,7 @@ shim_carry_take_over(void)
         if (!s || shim_slot_phase(s) == SHIM_PHASE_FRESH) {
             continue;
         }
-        if (by_exec) {
+        if (shim_region_at(shim_region_index(s))->carried[SHIM_FD_INDEX(word) % SHIM_SLOTS].cookie == atomic_load(&s->cookie)) {
             shim_carry_list(s);
         } else { /* another process connected it after fork, and lists it */
             share_counts(s);

@@ -19,6 +19,7 @@
 #include "shim/core/region.h"
 #include "shim/core/stat.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/hs.h"
 #include "shim/flow/ktls.h"
 #include "shim/flow/relay.h"
@@ -245,10 +246,14 @@ shim_carry_prepare(struct shim_carry *c)
 {
     memset(c, 0, sizeof(*c));
     c->fd = -1;
+    struct tally t = {0, shim_fdtab_may_write() ? 0 : sys_getpid()};
+    if (!t.pid && shim_work_enter()) {
+        shim_fresh_share(true); /* the image that has it may fork */
+        shim_work_leave();
+    }
     if (!shim_region()) {
         return;
     }
-    struct tally t = {0, shim_fdtab_may_write() ? 0 : sys_getpid()};
     shim_carry_each_fd(tally_one, &t);
     c->conns = t.conns;
     if (c->conns) {

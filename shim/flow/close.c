@@ -176,6 +176,14 @@ end_last(int fd, struct shim_slot *s)
     return lives;
 }
 
+/* No other process has even a copy of the handshake. */
+static bool
+is_ours_to_connect(const struct shim_slot *s)
+{
+    return shim_slot_has(s, SHIM_SF_COMMON) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
+           atomic_load(&s->hs_pid) == shim_fdtab_owner();
+}
+
 /* Other descriptors remain: this process's item may have to move to another number. */
 static void
 end_one(int fd, uint32_t word, struct shim_slot *s)
@@ -189,7 +197,8 @@ end_one(int fd, uint32_t word, struct shim_slot *s)
     struct shim_work *w = shim_work_of(s);
     if (w && w->fd == fd) {
         int other = shim_fdtab_other(word, fd);
-        bool begun = !w->abandoned && ((w->step > 0 && w->hs) || shim_slot_has(s, SHIM_SF_GIVEN));
+        bool begun = !w->abandoned && ((w->step > 0 && w->hs) || s->tx_spill || is_ours_to_connect(s) ||
+                                       shim_slot_has(s, SHIM_SF_GIVEN));
         if (other >= 0) {
             w->fd = other;
         } else if (!w->dormant && (begun || w->early_len > w->early_off) && keep_lingering(fd, w)) {
@@ -226,6 +235,9 @@ detach(int fd, uint32_t word, bool *lives, struct shim_slot **slot)
     if (!s) {
         shim_fresh_close(fd);
         return;
+    }
+    if (shim_slot_share(s, shim_fdtab_owner()) == 1) {
+        (void)shim_slot_is_only(s, shim_fdtab_owner()); /* who is dead holds it no more */
     }
     if (shim_slot_release(s, shim_fdtab_owner(), 1) > 0) {
         end_one(fd, word, s);
@@ -553,7 +565,7 @@ shim_conn_exit(bool for_good)
 void
 shim_conn_before_fork(void)
 {
-    shim_fresh_share();
+    shim_fresh_share(false);
     for_own_slots(count, 1);
 }
 

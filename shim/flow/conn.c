@@ -26,25 +26,17 @@
 #include "shim/link/link.h"
 #include "shim/real.h"
 
-/* Another holder ended the connection, and perhaps the socket has a slot of its own since (fresh.h); or found it
- * to be plain. */
+/* Inherited through exec, or connected by another process, and used for the first time here. */
 __attribute__((cold)) static struct shim_slot *
-find_anew(int fd, uint32_t word)
+take_over(int fd, struct shim_slot *s)
 {
-    struct shim_slot *s = NULL;
-    if (!shim_work_enter()) {
-        return NULL;
+    shim_carry_take_over();
+    if (!atomic_load(&shim_tls) && shim_fdtab_may_write()) { /* without keys' owner nothing may pass */
+        (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
+        (void)shim_slot_release(s, shim_fdtab_owner(), 1);
+        shim_carry_dead_end(fd);
     }
-    if (shim_fd_word(fd) == word) {
-        s = shim_slot_find(shim_cookie(fd));
-        shim_fdtab_clear_if(fd, word);
-    }
-    if (s) {
-        shim_slot_hold(s, shim_fdtab_owner(), 1);
-        (void)shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s));
-    }
-    shim_work_leave();
-    return s && shim_slot_phase(s) != SHIM_PHASE_FRESH ? s : NULL;
+    return atomic_load(&shim_tls) ? s : NULL;
 }
 
 __attribute__((hot)) struct shim_slot *
@@ -58,12 +50,13 @@ shim_conn_slot(int fd)
         if (__builtin_expect(shim_slot_phase(s) == SHIM_PHASE_FRESH, 0)) {
             return NULL;
         }
-        if (__builtin_expect(!atomic_load_explicit(&shim_tls, memory_order_relaxed), 0)) {
-            shim_carry_take_over(); /* inherited through exec, and used for the first time */
-        }
-        return s;
+        bool known = atomic_load_explicit(&shim_tls, memory_order_relaxed);
+        return __builtin_expect(known, 1) ? s : take_over(fd, s);
     }
-    return word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN ? find_anew(fd, word) : NULL;
+    if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN) {
+        shim_fdtab_clear_if(fd, word); /* another holder found it to be plain */
+    }
+    return NULL;
 }
 
 void
@@ -77,7 +70,7 @@ shim_conn_stale(int fd)
 }
 
 void
-shim_conn_end(struct shim_slot *s)
+shim_conn_over(struct shim_slot *s)
 {
     if (shim_slot_phase(s) == SHIM_PHASE_OPEN || shim_slot_phase(s) == SHIM_PHASE_KERNEL) {
         shim_stat_add(MESH_STAT_CLOSED, 1);
@@ -92,6 +85,12 @@ shim_conn_end(struct shim_slot *s)
         tls->wipe(s->rx_key, sizeof(s->rx_key));
         tls->wipe(s->tx_key, sizeof(s->tx_key));
     }
+}
+
+void
+shim_conn_end(struct shim_slot *s)
+{
+    shim_conn_over(s);
     shim_slot_free(s);
 }
 
@@ -240,10 +239,9 @@ shim_conn_visible(int fd)
         return 0;
     }
     if (phase == SHIM_PHASE_HANDSHAKE) {
-        return shim_slot_has(s, SHIM_SF_SERVER | SHIM_SF_LAZY) &&
-                       !shim_slot_has(s, SHIM_SF_EARLY_FULL)
-                   ? POLLOUT
-                   : 0;
+        bool takes = !shim_slot_has(s, SHIM_SF_EARLY_FULL) &&
+                     (!shim_slot_has(s, SHIM_SF_COMMON) || atomic_load(&s->hs_pid) == shim_fdtab_owner());
+        return shim_slot_has(s, SHIM_SF_SERVER | SHIM_SF_LAZY) && takes ? POLLOUT : 0;
     }
     return ~0;
 }

@@ -27,6 +27,8 @@ void shim_conn_undo(struct shim_work *w, int fd);
 /* Counted, logged, and -1 with its errno. */
 int shim_conn_refuse(const struct mesh_addr *to, const char *service, enum mesh_err e);
 bool shim_conn_is_nonblocking(int fd);
+/* All of shim_conn_end but that the slot is free. */
+void shim_conn_over(struct shim_slot *s);
 /* What connect() says of a connection that is none of ours any more: 0 when it is plain, or was reset before it began;
  * ECONNABORTED when another thread took it away. */
 int shim_conn_ask_kernel(int fd);

@@ -51,11 +51,11 @@ shim_conn_begin(int fd, uint32_t flags, enum shim_phase phase)
     if (fd >= SHIM_FD_MAX || !cookie || !shim_work_enter()) {
         return NULL;
     }
-    struct shim_slot *shared = shim_fresh_claim(fd, phase), *s = shared ? shared : shim_slot_alloc();
+    struct shim_slot *shared = shim_fresh_claim(fd, cookie, phase), *s = shared ? shared : shim_slot_alloc();
     struct shim_work *w = NULL;
     if (s) {
         atomic_store(&s->cookie, cookie);
-        atomic_store(&s->flags, flags);
+        atomic_store(&s->flags, flags | (shared ? SHIM_SF_COMMON : 0u));
         atomic_store(&s->phase, phase);
         atomic_store(&s->hs_pid, shim_fdtab_owner());
         s->opened_ns = shim_now();
@@ -90,7 +90,7 @@ shim_conn_undo(struct shim_work *w, int fd)
 {
     struct shim_slot *s = shim_slot_at(w->slot);
     if (shim_work_enter()) {
-        bool mine = shim_fd_word(fd) == SHIM_FD_WORD(SHIM_FD_CONN, w->slot);
+        bool mine = shim_fd_word(fd) == SHIM_FD_WORD(SHIM_FD_CONN, w->slot) || shim_slot_has(s, SHIM_SF_COMMON);
         shim_work_drop(w);
         shim_retry_leave(s);
         if (!mine || !shim_fresh_again(s)) {
@@ -318,21 +318,19 @@ shim_conn_connect(int fd, const struct sockaddr *sa, socklen_t len, bool *gated)
     return r;
 }
 
-/* fd, which is s or nothing, becomes a socket that connects to nobody. */
+/* The connection s, if there is one, is a socket that connects to nobody. */
 static void
-forget(int fd, struct shim_slot *s)
+forget(struct shim_slot *s)
 {
     struct shim_work *w = s ? shim_work_of(s) : NULL;
     if (w) {
         shim_work_drop(w);
     }
     if (s) {
-        bool others = !shim_slot_is_only(s, shim_fdtab_owner());
-        (void)shim_fdtab_set(fd, SHIM_FD_FRESH, 0);
-        if (others) { /* before the old one goes, which they have: they look for another then */
-            shim_fresh_after(fd);
+        if (!shim_fresh_after(s)) {
+            (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s)), SHIM_FD_FRESH);
+            shim_conn_end(s);
         }
-        shim_conn_end(s);
     }
 }
 
@@ -347,7 +345,7 @@ shim_conn_reset(int fd, uint32_t word)
         if (was) {
             shim_retry_disconnect(fd);
         }
-        forget(fd, s);
+        forget(s);
         shim_work_leave();
     }
     return was;
@@ -361,7 +359,7 @@ shim_conn_unspec(int fd, const struct sockaddr *sa, socklen_t len)
     }
     int r = (int)sys_call(SYS_connect, fd, sa, len, 0);
     if (r == 0) {
-        forget(fd, shim_conn_slot(fd));
+        forget(shim_conn_slot(fd));
     }
     shim_work_leave();
     return r < 0 ? shim_fail(-r) : 0;

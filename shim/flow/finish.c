@@ -24,13 +24,15 @@ is_unheard(const struct shim_work *w)
 static bool
 has_unsent(const struct shim_work *w)
 {
-    const struct shim_slot *s = shim_slot_at(w->slot);
+    struct shim_slot *s = shim_slot_at(w->slot);
     if (w->dormant || w->handed || atomic_load(&s->cookie) != w->cookie ||
         shim_slot_phase(s) == SHIM_PHASE_FAILED) {
         return false;
     }
+    bool ours = shim_slot_has(s, SHIM_SF_COMMON) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
+                !shim_slot_is_only(s, shim_fdtab_owner()); /* others wait for it */
     return w->early_len > w->early_off ||
-           (!w->abandoned && (w->owned || s->tx_spill || is_unheard(w) ||
+           (!w->abandoned && (ours || w->owned || s->tx_spill || is_unheard(w) ||
                               shim_slot_has(s, SHIM_SF_FIN_DUE)));
 }
 

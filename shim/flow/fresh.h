@@ -14,20 +14,26 @@
 
 #include "shim/core/slot.h"
 
-/* In the parent, before fork: every fresh socket of this process gets its slot. Under the work lock. */
-void shim_fresh_share(void);
+/* In the parent, before fork or posix_spawn (`inherited`: those that it inherits alone): fresh sockets of this process
+ * get their slots. Under the work lock. */
+void shim_fresh_share(bool inherited);
+/* A TCP socket that is neither connected, to one that is not of the mesh, nor listening. */
+bool shim_fresh_is_idle(int fd);
 /* A fresh socket, shared or not. */
 bool shim_fresh_is(int fd);
 /* The slot of fd, if it is a shared fresh socket that nobody connects; else NULL. */
 struct shim_slot *shim_fresh_slot(int fd);
 /* The same, of phase `phase` from now on: it is the caller's to fill. Under the work lock. */
-struct shim_slot *shim_fresh_claim(int fd, enum shim_phase phase);
-/* The connection that began in s is undone: true when it was shared, and s is fresh again. */
+struct shim_slot *shim_fresh_claim(int fd, uint64_t cookie, enum shim_phase phase);
+/* The connect() that began in s failed: true when others hold it, and s is fresh again. */
 bool shim_fresh_again(struct shim_slot *s);
-/* fd, a connection that connect(AF_UNSPEC) ended while others hold it, is a fresh socket of theirs, too. */
-void shim_fresh_after(int fd);
-/* fd becomes something that has no slot, or is closed: it and its duplicates are fresh, or it alone is nothing. */
+/* The same of a connection that connect(AF_UNSPEC) ended. Under the work lock. */
+bool shim_fresh_after(struct shim_slot *s);
+/* fd becomes something that has no slot, and its duplicates with it; or it was that, and is not. */
 void shim_fresh_unshare(int fd);
+void shim_fresh_join(int fd);
 void shim_fresh_close(int fd);
+/* poll() looks from now on whether one of its descriptors has become another process's connection. */
+void shim_fresh_watch_out(void);
 
 #endif

@@ -352,10 +352,13 @@ bool
 shim_hs_drive(struct shim_work *w)
 {
     struct shim_slot *s = shim_hs_slot(w);
+    if (w->held) {
+        return false;
+    }
     if (atomic_load(&s->cookie) != w->cookie) {
         return true;
     }
-    if (w->held || w->dormant) {
+    if (w->dormant) {
         return false;
     }
     if (w->owned && shim_now() >= w->linger_at) {
@@ -392,8 +395,8 @@ shim_hs_drive(struct shim_work *w)
         }
         phase = shim_slot_phase(s);
     }
-    if (w->helper && phase != SHIM_PHASE_HANDSHAKE &&
-        (phase != SHIM_PHASE_OPEN || w->early_off == w->early_len)) {
+    if (w->helper && phase >= SHIM_PHASE_OPEN &&
+        (phase != SHIM_PHASE_OPEN || (w->early_off == w->early_len && s->tx_spill == 0))) {
         return true;
     }
     if (phase == SHIM_PHASE_KERNEL) {

@@ -155,9 +155,13 @@ register_fd(int fd, const struct mesh_addr *at, int family, bool inherited)
     }
     l->mode = mode;
     l->fresh = !inherited;
+    bool locked = shim_work_enter(); /* no fork in between */
     shim_fresh_unshare(fd);
     (void)shim_fdtab_set(fd, SHIM_FD_LISTENER, (uint32_t)(l - table));
     (void)shim_conn_adopt_aliases(fd);
+    if (locked) {
+        shim_work_leave();
+    }
     return mode == MESH_MODE_OFF ? MESH_OK : shim_ident_ready();
 }
 
@@ -190,6 +194,7 @@ shim_conn_listen_failed(int fd)
     if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_LISTENER) {
         (void)shim_fdtab_set(fd, SHIM_FD_FRESH, 0);
         shim_listener_closed(fd, word);
+        shim_fresh_join(fd);
     }
 }
 
@@ -241,9 +246,13 @@ is_listener(int fd)
 void
 shim_conn_inherited(int fd)
 {
-    if (shim_fd_kind(fd) == SHIM_FD_NONE && is_listener(fd) &&
-        shim_fdtab_set(fd, SHIM_FD_INHERITED, 0)) {
-        shim_work_expect(1);
+    if (shim_fd_kind(fd) != SHIM_FD_NONE) {
+        return;
+    }
+    if (is_listener(fd)) {
+        shim_work_expect(shim_fdtab_set(fd, SHIM_FD_INHERITED, 0));
+    } else if (shim_fresh_is_idle(fd)) {
+        (void)shim_fdtab_set(fd, SHIM_FD_FRESH, 0);
     }
 }
 

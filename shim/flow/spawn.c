@@ -15,7 +15,9 @@
 #include "shim/core/region.h"
 #include "shim/core/stat.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/fresh.h"
 #include "shim/flow/ktls.h"
+#include "shim/flow/work.h"
 #include "shim/real.h"
 
 /* Connections that were named in file actions, by handle; in turn, the oldest is forgotten. */
@@ -71,8 +73,9 @@ any_given(void)
 bool
 shim_carry_may_give(bool actions)
 {
-    for (int fd = 0, end = shim_fdtab_limit(); fd < end && shim_region(); fd++) {
-        if (shim_fd_kind(fd) == SHIM_FD_CONN && shim_carry_is_inherited(fd) && shim_conn_slot(fd)) {
+    for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
+        if ((shim_fd_kind(fd) == SHIM_FD_CONN || shim_fd_kind(fd) == SHIM_FD_FRESH) && shim_carry_is_inherited(fd) &&
+            (shim_fresh_is(fd) || shim_conn_slot(fd))) {
             return true;
         }
     }
@@ -81,7 +84,7 @@ shim_carry_may_give(bool actions)
 
 /* One reference in nobody's name, which the child takes over. */
 static void
-lend(struct shim_carry *c, struct shim_slot *s)
+lend_one(struct shim_carry *c, struct shim_slot *s)
 {
     uint32_t handle = shim_slot_handle(s);
     for (unsigned i = 0; i < c->lent; i++) {
@@ -93,6 +96,12 @@ lend(struct shim_carry *c, struct shim_slot *s)
         c->slot[c->lent++] = handle;
         atomic_fetch_add(&s->refs, 1);
     }
+}
+
+static void
+lend(struct shim_carry *c, struct shim_slot *s)
+{
+    lend_one(c, s);
     shim_carry_describe(s);
     atomic_fetch_or(&s->flags, SHIM_SF_GIVEN);
 }
@@ -122,13 +131,19 @@ shim_carry_prepare_spawn(struct shim_carry *c, bool can_follow, bool actions)
             lend(c, s);
         }
     }
+    if (can_follow && shim_work_enter()) {
+        shim_fresh_share(true);
+        shim_work_leave();
+    }
     for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
         if (shim_fd_kind(fd) != SHIM_FD_CONN || !shim_carry_is_inherited(fd)) {
             continue;
         }
         shim_carry_settle(fd);
-        struct shim_slot *s = shim_conn_slot(fd);
-        if (s && can_follow) {
+        struct shim_slot *s = shim_conn_slot(fd), *fresh = shim_fresh_slot(fd);
+        if (fresh && can_follow) {
+            lend_one(c, fresh);
+        } else if (s && can_follow) {
             lend(c, s);
         } else if (s && !shim_ktls_give_away(fd, s)) {
             (void)sys_fcntl(fd, F_SETFD, FD_CLOEXEC); /* of no use to it: closed there */

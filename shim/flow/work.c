@@ -236,6 +236,9 @@ shim_work_watch(struct shim_slot *s, int fd)
         w->abandoned = true;
     }
     shim_work_leave();
+    if (w && shim_work_on_change) {
+        shim_work_on_change(fd); /* epoll is not to say what TLS has not made true yet */
+    }
 }
 
 bool

@@ -4,12 +4,15 @@
  * gone: the child connects by a duplicate, uses it and ends. both: it stays. back: the parent connects. twice: the
  * other one connects it, too. race: both do so at once. refused: first in vain. again: connect(AF_UNSPEC) and once
  * more. events: the other one waits with poll, and epoll. listen: it becomes a listener. image: an image that the
- * child executes connects it. many: nothing is left of many such sockets.
+ * child executes connects it. spawn: the same by posix_spawn. reborn: the program executes itself before it forks. dead: the child ends at once, and the
+ * parent closes behind more than the peer takes. closer: who connects does not wait for it, and closes. many: nothing
+ * is left of many such sockets.
  */
-/* run: modes gone both back twice race refused again events listen image many */
+/* run: modes gone both back twice race refused again events listen image spawn reborn dead closer many */
 #include "app_proc.h"
 
 #include <sched.h>
+#include <spawn.h>
 #include <sys/mman.h>
 
 #define RACES 60
@@ -17,7 +20,15 @@
 #define SHEAF 500
 
 static int up[2], down[2]; /* whose turn it is */
+static int gate, given = -1;
 static _Atomic int *ready;
+static _Atomic uint64_t *sent;
+
+static int
+mode(const char *name)
+{
+    return strcmp(app_mode, name) == 0;
+}
 
 static void
 server(int lfd)
@@ -31,10 +42,15 @@ server(int lfd)
     while (n--) {
         int fd = (int)CK(accept(lfd, NULL, NULL));
         ssize_t r;
+        if (mode("dead"))
+            app_pass(gate);
         while ((r = read(fd, b, sizeof b)) > 0) {
-            app_put(fd, b, (size_t)r);
+            if (!mode("dead"))
+                app_put(fd, b, (size_t)r);
             total += (size_t)r;
         }
+        if (mode("dead"))
+            total = total == *sent;
         if (r < 0)
             say("end %s\n", strerrorname_np(errno));
         close(fd);
@@ -56,12 +72,6 @@ await(int p[2])
 }
 
 static int
-mode(const char *name)
-{
-    return strcmp(app_mode, name) == 0;
-}
-
-static int
 connect_to(int fd, const struct sockaddr_in *at)
 {
     return connect(fd, (const struct sockaddr *)at, sizeof *at);
@@ -78,14 +88,19 @@ image(int fd, int port)
     return 0;
 }
 
-static void
+static pid_t
 execute(int fd)
 {
     char path[PATH_MAX], number[16], port[16];
     char *args[] = {path, "connects", number, port, NULL};
+    pid_t pid = 0;
     app_image(path, "fork_fresh");
     snprintf(number, sizeof number, "%d", fd);
     snprintf(port, sizeof port, "%d", ntohs(app_addr.sin_port));
+    if (mode("spawn")) {
+        MUST(posix_spawn(&pid, path, NULL, NULL, args, environ) == 0);
+        return pid;
+    }
     execv(path, args);
     _exit(9);
 }
@@ -94,6 +109,8 @@ execute(int fd)
 static void
 child(int fd, int copy)
 {
+    if (mode("dead"))
+        _exit(0);
     if (mode("image"))
         execute(fd);
     struct sockaddr none = {.sa_family = AF_UNSPEC};
@@ -103,7 +120,7 @@ child(int fd, int copy)
         await(down);
     if (mode("refused"))
         RES(connect_to(fd, &closed));
-    else if (mode("events"))
+    else if (mode("events") || mode("closer"))
         MUST(connect_to(fd, &app_addr) == 0 || errno == EINPROGRESS);
     else if (!mode("back"))
         RES(connect_to(copy, &app_addr));
@@ -112,12 +129,16 @@ child(int fd, int copy)
         tell(up);
         await(down);
     }
-    if (!mode("refused"))
+    if (mode("closer"))
+        close(copy), close(fd);
+    else if (!mode("refused"))
         say("child: %d\n", app_use(fd, 1000, 0));
     tell(up);
     if (mode("gone"))
         _exit(0);
     await(down);
+    if (mode("closer"))
+        _exit(0);
     if (mode("again")) {
         RES(connect(fd, &none, sizeof none));
         tell(up);
@@ -157,16 +178,24 @@ parent(int fd, pid_t pid)
         RES(connect_to(fd, &app_addr)), tell(down);
     if (mode("events"))
         events(fd);
-    if (mode("image"))
+    if (mode("image") || mode("spawn") || mode("dead"))
         CK(waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOWAIT));
     else
         await(up);
-    if (mode("twice") || mode("refused"))
+    if (mode("twice") || mode("refused") || mode("dead"))
         RES(connect_to(fd, &app_addr));
+    if (mode("closer")) {
+        MUST(app_poll(fd, POLLOUT, APP_WAIT) == POLLOUT);
+        app_nonblock(fd, 0);
+    }
+    if (mode("dead"))
+        return;
     say("parent: %d\n", app_use(fd, 30000, 100));
-    if (mode("gone") || mode("image"))
+    if (mode("gone") || mode("image") || mode("spawn"))
         return;
     tell(down);
+    if (mode("closer"))
+        return;
     if (mode("again")) {
         await(up);
         RES(send(fd, "x", 1, MSG_NOSIGNAL));
@@ -178,18 +207,38 @@ parent(int fd, pid_t pid)
     tell(down);
 }
 
+/* More than goes out at once: what is left goes after close(). The server says how much it was. */
+static void
+stuff(int fd)
+{
+    static char b[300000];
+    ssize_t r;
+    uint64_t total = 0;
+    app_nonblock(fd, 1);
+    while ((r = write(fd, b, sizeof b)) > 0)
+        total += (uint64_t)r;
+    *sent = total;
+}
+
 static void
 take_turns(void)
 {
-    int fd = (int)CK(socket(AF_INET, SOCK_STREAM, 0)), copy = (int)CK(dup(fd));
+    int fd = given >= 0 ? given : (int)CK(socket(AF_INET, SOCK_STREAM, 0)), copy = (int)CK(dup(fd));
     char b;
-    app_nonblock(fd, mode("events"));
+    app_nonblock(fd, mode("events") || mode("closer"));
     fflush(stdout);
-    pid_t pid = (pid_t)CK(fork());
+    pid_t pid = mode("spawn") ? execute(fd) : (pid_t)CK(fork());
     if (pid == 0)
         child(fd, copy);
     parent(fd, pid);
     app_ended("child", pid);
+    if (mode("dead")) {
+        stuff(fd);
+        close(copy);
+        close(fd);
+        app_open(gate);
+        return;
+    }
     RES(shutdown(fd, SHUT_WR));
     RES(read(copy, &b, 1));
     close(fd);
@@ -282,6 +331,17 @@ listening(void)
     app_join(&t, "client");
 }
 
+static void
+be_reborn(void)
+{
+    char path[PATH_MAX], number[16];
+    char *args[] = {path, "reborn", number, NULL};
+    app_image(path, "fork_fresh");
+    snprintf(number, sizeof number, "%d", (int)CK(socket(AF_INET, SOCK_STREAM, 0)));
+    execv(path, args);
+    _exit(9);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -289,8 +349,13 @@ main(int argc, char **argv)
     app_main(argc, argv);
     if (argc == 4)
         return image(atoi(argv[2]), atoi(argv[3]));
+    if (mode("reborn") && argc == 2)
+        be_reborn();
+    given = argc == 3 ? atoi(argv[2]) : -1;
     ready = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MUST(ready != MAP_FAILED);
+    sent = (_Atomic uint64_t *)(ready + 64);
+    gate = app_gate();
     CK(pipe(up));
     CK(pipe(down));
     int lfd = app_listen();
