@@ -31,12 +31,10 @@ shim_fdtab_set(int fd, enum shim_fd_kind kind, uint32_t index)
     return true;
 }
 
-void
+bool
 shim_fdtab_clear_if(int fd, uint32_t word)
 {
-    if (fd >= 0 && fd < SHIM_FD_MAX) {
-        atomic_compare_exchange_strong(&shim_fdtab[fd], &word, 0);
-    }
+    return fd >= 0 && fd < SHIM_FD_MAX && atomic_compare_exchange_strong(&shim_fdtab[fd], &word, 0);
 }
 
 int

@@ -63,8 +63,8 @@ shim_fd_is_mesh(int fd)
 /* False when fd is out of range (kind NONE is then a no-op that succeeds). The first CONN of a
  * process makes shim_stdio ready. */
 bool shim_fdtab_set(int fd, enum shim_fd_kind kind, uint32_t index);
-/* Clears the word only if it still is `word`. */
-void shim_fdtab_clear_if(int fd, uint32_t word);
+/* Clears the word only if it still is `word`: true then. */
+bool shim_fdtab_clear_if(int fd, uint32_t word);
 /* One more than the highest descriptor that ever had a kind; bounds scans. */
 int shim_fdtab_limit(void);
 /* Every descriptor with this word becomes `kind`, of index 0. Their number. */

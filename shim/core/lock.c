@@ -87,13 +87,17 @@ state_of(int id, uint64_t *started)
     }
     text[n > 0 ? n : 0] = '\0';
     const char *end = strrchr(text, ')'), *at = end;
+    char state = end ? end[2] : '?';
     for (int field = 2; at && started && field < 22; field++) {
         at = strchr(at + 1, ' ');
+        if (at && field + 1 == 20 && state == 'Z' && strtoul(at + 1, NULL, 10) > 1) {
+            state = 'S'; /* its first thread has ended, others go on */
+        }
     }
     if (at && started) {
         *started = strtoull(at + 1, NULL, 10) / TICKS;
     }
-    return end ? end[2] : '?';
+    return state;
 }
 
 static bool

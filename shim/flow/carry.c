@@ -206,6 +206,16 @@ untally_one(int fd, void *arg)
     }
 }
 
+static uint32_t
+words(uint32_t word)
+{
+    uint32_t n = 0;
+    for (int fd = 0, end = shim_conn_has_aliases() ? shim_fdtab_limit() : 0; fd < end; fd++) {
+        n += shim_fd_word(fd) == word;
+    }
+    return n ? n : 1;
+}
+
 /* Descriptors that exec closes: the other processes that hold them are to see themselves as last. */
 static void
 let_go(bool back)
@@ -219,9 +229,9 @@ let_go(bool back)
         if (word >> SHIM_FD_KIND_SHIFT != SHIM_FD_CONN || shim_carry_is_inherited(fd)) {
             continue;
         }
-        if (s && back) {
+        if (s && back && shim_slot_share(s, pid) < words(word)) {
             shim_slot_hold(s, pid, 1);
-        } else if (s && atomic_load(&s->refs) > 1) {
+        } else if (s && !back && atomic_load(&s->refs) > 1) {
             (void)shim_slot_release(s, pid, 1);
         }
     }

@@ -197,13 +197,18 @@ end_one(int fd, uint32_t word, struct shim_slot *s)
     struct shim_work *w = shim_work_of(s);
     if (w && w->fd == fd) {
         int other = shim_fdtab_other(word, fd);
-        bool begun = !w->abandoned && ((w->step > 0 && w->hs) || s->tx_spill || is_ours_to_connect(s) ||
+        bool common = shim_slot_has(s, SHIM_SF_COMMON);
+        bool begun = !w->abandoned && ((w->step > 0 && w->hs) || (common && s->tx_spill) || is_ours_to_connect(s) ||
                                        shim_slot_has(s, SHIM_SF_GIVEN));
         if (other >= 0) {
             w->fd = other;
         } else if (!w->dormant && (begun || w->early_len > w->early_off) && keep_lingering(fd, w)) {
             w->helper = true; /* only our copy of the handshake can go on, and only we have what was written */
             w->linger_at = SHIM_NEVER;
+            if (common) { /* so others are not the last ones before it is done */
+                shim_slot_hold(s, shim_fdtab_owner(), 1);
+                w->holds = true;
+            }
         } else {
             shim_shape_share(w);
             shim_work_drop(w);
@@ -236,7 +241,7 @@ detach(int fd, uint32_t word, bool *lives, struct shim_slot **slot)
         shim_fresh_close(fd);
         return;
     }
-    if (shim_slot_share(s, shim_fdtab_owner()) == 1) {
+    if (shim_slot_has(s, SHIM_SF_COMMON) && shim_slot_share(s, shim_fdtab_owner()) == 1) {
         (void)shim_slot_is_only(s, shim_fdtab_owner()); /* who is dead holds it no more */
     }
     if (shim_slot_release(s, shim_fdtab_owner(), 1) > 0) {
@@ -347,7 +352,7 @@ shim_conn_close(int fd)
     int r = shim_real.close(fd);
     saved = errno;
     if (kind == SHIM_FD_CONN) {
-        shim_fdtab_clear_if(fd, closing);
+        (void)shim_fdtab_clear_if(fd, closing);
         if (s && !lives) {
             free_slot(s);
         }

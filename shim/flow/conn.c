@@ -28,15 +28,18 @@
 
 /* Inherited through exec, or connected by another process, and used for the first time here. */
 __attribute__((cold)) static struct shim_slot *
-take_over(int fd, struct shim_slot *s)
+take_over(int fd, uint32_t word, struct shim_slot *s)
 {
     shim_carry_take_over();
-    if (!atomic_load(&shim_tls) && shim_fdtab_may_write()) { /* without keys' owner nothing may pass */
-        (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
-        (void)shim_slot_release(s, shim_fdtab_owner(), 1);
-        shim_carry_dead_end(fd);
+    if (atomic_load(&shim_tls)) {
+        return s;
     }
-    return atomic_load(&shim_tls) ? s : NULL;
+    bool own = shim_fdtab_may_write(); /* else a child of vfork, with descriptors of its own */
+    if (!own || shim_fdtab_clear_if(fd, word)) {
+        (void)(own ? shim_slot_release(s, shim_fdtab_owner(), 1) : 0);
+        shim_carry_dead_end(fd); /* nothing may pass that nobody can encrypt */
+    }
+    return NULL;
 }
 
 __attribute__((hot)) struct shim_slot *
@@ -51,10 +54,10 @@ shim_conn_slot(int fd)
             return NULL;
         }
         bool known = atomic_load_explicit(&shim_tls, memory_order_relaxed);
-        return __builtin_expect(known, 1) ? s : take_over(fd, s);
+        return __builtin_expect(known, 1) ? s : take_over(fd, word, s);
     }
     if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN) {
-        shim_fdtab_clear_if(fd, word); /* another holder found it to be plain */
+        (void)shim_fdtab_clear_if(fd, word); /* another holder found it to be plain */
     }
     return NULL;
 }
@@ -65,7 +68,7 @@ shim_conn_stale(int fd)
     uint32_t word = shim_fd_word(fd);
     if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN) {
         shim_stat_add(MESH_STAT_STALE, 1);
-        shim_fdtab_clear_if(fd, word);
+        (void)shim_fdtab_clear_if(fd, word);
     }
 }
 
@@ -108,6 +111,15 @@ is_gone(int fd)
 /* The hello of a client in connect() is here within this time or the client is not waiting. */
 #define HELLO_NS UINT64_C(2000000)
 
+/* Where accept() may sleep the program is not to sleep for a client that it does not get: poll may have told it of
+ * just this one. What meshd repeats is in the backlog before its client is gone. */
+static bool
+may_skip(int listener)
+{
+    struct pollfd p = {listener, POLLIN, 0};
+    return shim_conn_is_nonblocking(listener) || sys_poll(&p, 1, (int)(HELLO_NS / 1000000)) > 0;
+}
+
 /* With limits of each caller's, who it is says whether the program is to see it: then the hello of a slow one
  * is waited for as long as the rest. */
 static void
@@ -144,7 +156,7 @@ shim_conn_accepted(int listener, uint32_t word, int fd)
     if (e == MESH_OK) {
         e = shim_ident_ready();
     }
-    if (e == MESH_OK && is_gone(fd)) {
+    if (e == MESH_OK && is_gone(fd) && may_skip(listener)) {
         shim_stat_err(MESH_E_TRUNCATED);
         (void)sys_close(fd);
         return EAGAIN;
@@ -178,7 +190,8 @@ shim_conn_accepted(int listener, uint32_t word, int fd)
     if (!over && !shim_conn_is_nonblocking(listener)) {
         await_accepted(s, cookie, shim_limit_by_caller(&limit));
     }
-    if (shim_limit_refused(s) && atomic_load(&s->cookie) == cookie) {
+    if (shim_limit_refused(s) && atomic_load(&s->cookie) == cookie &&
+        (!shim_listener_is_polled(word) || may_skip(listener))) {
         (void)shim_conn_close(fd);
         return EAGAIN;
     }
@@ -190,7 +203,7 @@ static bool
 is_left(struct shim_slot *s)
 {
     int pid = atomic_load(&s->hs_pid);
-    return pid ? shim_lock_is_gone(pid) : shim_slot_is_only(s, shim_fdtab_owner());
+    return pid ? shim_lock_is_gone_since(pid, UINT32_MAX) : shim_slot_is_only(s, shim_fdtab_owner());
 }
 
 /* Its handshake can only go on in a process that is no more. */
@@ -215,6 +228,10 @@ shim_conn_wake(int fd)
 {
     if (shim_fd_kind(fd) == SHIM_FD_INHERITED && shim_fdtab_may_write()) {
         (void)shim_conn_listen_inherited(fd); /* accept() says what is wrong */
+        return;
+    }
+    if (shim_fd_kind(fd) == SHIM_FD_LISTENER) {
+        shim_listener_polled(shim_fd_word(fd));
         return;
     }
     struct shim_slot *s = shim_conn_slot(fd);

@@ -32,7 +32,7 @@ has_unsent(const struct shim_work *w)
     bool ours = shim_slot_has(s, SHIM_SF_COMMON) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
                 !shim_slot_is_only(s, shim_fdtab_owner()); /* others wait for it */
     return w->early_len > w->early_off ||
-           (!w->abandoned && (ours || w->owned || s->tx_spill || is_unheard(w) ||
+           (!w->abandoned && (ours || w->owned || (s->tx_spill && !w->helper) || is_unheard(w) ||
                               shim_slot_has(s, SHIM_SF_FIN_DUE)));
 }
 

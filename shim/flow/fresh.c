@@ -4,6 +4,7 @@
  */
 #include "shim/flow/fresh.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -77,6 +78,15 @@ shim_fresh_share(bool inherited)
     }
 }
 
+/* Nobody is left: it is nobody's. Others may have claimed it in this moment, then they are there. */
+static void
+release(struct shim_slot *s, uint32_t n)
+{
+    if (shim_slot_release(s, shim_fdtab_owner(), n) == 0) {
+        shim_slot_end_unheld(s, shim_conn_end);
+    }
+}
+
 /* Whoever holds it, in another process, has heard of the connection's end from the kernel. One of our own that
  * waits for the work lock would wait for us. */
 static bool
@@ -91,21 +101,35 @@ try_get(struct shim_lock *l)
     return false;
 }
 
+/* To those who hold it it is a connection that was reset; what we connect next is not theirs. */
+static void
+part(struct shim_slot *s)
+{
+    atomic_store(&s->fail_errno, ECONNRESET);
+    atomic_store(&s->err, MESH_E_CONNECT_FAILED);
+    atomic_store(&s->phase, SHIM_PHASE_FAILED);
+    release(s, shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s)), SHIM_FD_FRESH));
+}
+
 bool
 shim_fresh_after(struct shim_slot *s)
 {
-    bool renewed = false;
-    if (shim_slot_is_only(s, shim_fdtab_owner()) || !try_get(&s->rx_lock)) {
+    if (shim_slot_is_only(s, shim_fdtab_owner())) {
         return false;
     }
-    if (try_get(&s->tx_lock)) {
+    bool rx = try_get(&s->rx_lock), tx = rx && try_get(&s->tx_lock);
+    if (tx) {
         shim_conn_over(s);
         shim_slot_renew(s);
         shim_lock_put(&s->tx_lock);
-        renewed = true;
     }
-    shim_lock_put(&s->rx_lock);
-    return renewed;
+    if (rx) {
+        shim_lock_put(&s->rx_lock);
+    }
+    if (!tx) {
+        part(s);
+    }
+    return true;
 }
 
 struct shim_slot *
@@ -150,15 +174,6 @@ shim_fresh_again(struct shim_slot *s)
     }
     shim_slot_renew(s);
     return true;
-}
-
-/* Nobody is left: it is nobody's. Others may have claimed it in this moment, then they are there. */
-static void
-release(struct shim_slot *s, uint32_t n)
-{
-    if (shim_slot_release(s, shim_fdtab_owner(), n) == 0) {
-        shim_slot_end_unheld(s, shim_conn_end);
-    }
 }
 
 void

@@ -186,7 +186,10 @@ start_tls(struct shim_work *w)
     struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_settings set;
     mesh_snap_settings(&snap, &set);
-    atomic_store_explicit(&s->phase, SHIM_PHASE_HANDSHAKE, memory_order_release);
+    uint32_t connecting = SHIM_PHASE_CONNECTING;
+    if (!atomic_compare_exchange_strong(&s->phase, &connecting, SHIM_PHASE_HANDSHAKE)) {
+        return false; /* another process has ended it in this moment */
+    }
     w->started = shim_now();
     w->grace_at = w->started + (uint64_t)set.accept_grace_ms * 1000000;
     if (shim_slot_has(s, SHIM_SF_OWN)) {
@@ -395,8 +398,16 @@ shim_hs_drive(struct shim_work *w)
         }
         phase = shim_slot_phase(s);
     }
+    if (w->holds && w->helper && shim_slot_is_only(s, shim_fdtab_owner())) { /* the others have closed it meanwhile */
+        struct mesh_snap snap = shim_link_snapshot();
+        struct mesh_snap_settings set;
+        mesh_snap_settings(&snap, &set);
+        w->helper = false;
+        w->linger_at = w->early_len > w->early_off ? SHIM_NEVER : shim_now() + (uint64_t)set.linger_ms * 1000000;
+    }
     if (w->helper && phase >= SHIM_PHASE_OPEN &&
-        (phase != SHIM_PHASE_OPEN || (w->early_off == w->early_len && s->tx_spill == 0))) {
+        (phase != SHIM_PHASE_OPEN || (w->early_off == w->early_len &&
+                                       (s->tx_spill == 0 || !shim_slot_has(s, SHIM_SF_COMMON))))) {
         return true;
     }
     if (phase == SHIM_PHASE_KERNEL) {

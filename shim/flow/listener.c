@@ -35,6 +35,7 @@ struct listener {
     uint16_t port;
     _Atomic uint8_t fresh; /* the kernel's listen() is still to come */
     _Atomic uint8_t mode; /* the last known: of the registration, then of the snapshot */
+    _Atomic uint8_t polled;
 };
 static struct listener table[LISTENERS];
 static _Atomic uint32_t used; /* entries beyond were never taken */
@@ -67,6 +68,28 @@ claim(void)
     return NULL;
 }
 
+/* From now on poll looks whether a listener is among its descriptors. */
+static void
+watch_polls(void)
+{
+    static _Atomic bool told;
+    if (!atomic_exchange(&told, true)) {
+        shim_work_expect(1);
+    }
+}
+
+void
+shim_listener_polled(uint32_t word)
+{
+    atomic_store_explicit(&table[SHIM_FD_INDEX(word) % LISTENERS].polled, 1, memory_order_relaxed);
+}
+
+bool
+shim_listener_is_polled(uint32_t word)
+{
+    return atomic_load_explicit(&table[SHIM_FD_INDEX(word) % LISTENERS].polled, memory_order_relaxed);
+}
+
 enum mesh_mode
 shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *limit)
 {
@@ -76,6 +99,9 @@ shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *limit)
     limit->limits = 0;
     if (mesh_snap_listener(&snap, shim_link_netns(fd), atomic_load(&l->cookie), l->port, &hit)) {
         shim_limit_server(&hit.service, limit);
+        if (limit->limits) {
+            watch_polls();
+        }
         l->mode = hit.endpoint.mode; /* the last that is known, should the snapshot be lost */
         return (enum mesh_mode)hit.endpoint.mode;
     }
@@ -155,6 +181,7 @@ register_fd(int fd, const struct mesh_addr *at, int family, bool inherited)
     }
     l->mode = mode;
     l->fresh = !inherited;
+    l->polled = 0;
     bool locked = shim_work_enter(); /* no fork in between */
     shim_fresh_unshare(fd);
     (void)shim_fdtab_set(fd, SHIM_FD_LISTENER, (uint32_t)(l - table));
@@ -162,6 +189,8 @@ register_fd(int fd, const struct mesh_addr *at, int family, bool inherited)
     if (locked) {
         shim_work_leave();
     }
+    struct shim_limit_of limit;
+    (void)shim_listener_mode(shim_fd_word(fd), fd, &limit);
     return mode == MESH_MODE_OFF ? MESH_OK : shim_ident_ready();
 }
 

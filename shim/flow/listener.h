@@ -16,6 +16,9 @@ bool shim_listener_is_own(uint64_t cookie);
 /* The inbound mode that holds for fd now, and its service's limits. fd: any socket of its namespace. */
 struct shim_limit_of;
 enum mesh_mode shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *limit);
+/* The program waits for it with poll, select or epoll: told for all listeners of services with limits. */
+void shim_listener_polled(uint32_t word);
+bool shim_listener_is_polled(uint32_t word);
 /* A descriptor of the listener is about to be closed: if it is this process's last, no client is sent there
  * any more once this returns, and those that the kernel would refuse find another endpoint. Bounded. */
 void shim_listener_closing(int fd, uint32_t word);

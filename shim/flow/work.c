@@ -196,6 +196,10 @@ shim_work_drop(struct shim_work *w)
     *at = w->chained;
     atomic_fetch_sub(w->dormant ? &dormant : &shim_work_count, 1);
     if (w->helper) {
+        struct shim_slot *s = shim_slot_at(w->slot);
+        if (w->holds && atomic_load(&s->cookie) == w->cookie && shim_slot_release(s, shim_fdtab_owner(), 1) == 0) {
+            shim_conn_end(s);
+        }
         (void)sys_close(w->fd);
     } else if (w->owned) {
         struct shim_slot *s = shim_slot_at(w->slot);
@@ -508,6 +512,7 @@ shim_work_after_fork(bool child)
             next = w->next;
             if (w->owned) {
                 w->helper = true; /* close our copy, no more */
+                w->holds = false;
                 shim_work_drop(w);
                 continue;
             }

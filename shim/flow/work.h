@@ -67,6 +67,7 @@ struct shim_work {
     bool plain;     /* it is; what was written early is still going out */
     bool dormant;   /* after fork, in the child: the parent's until the child uses the connection */
     bool helper;    /* closed here, other processes go on: only for the handshake, and for `early` */
+    bool holds;     /* helper: counts as a descriptor of ours */
     _Atomic bool held; /* connect() has not been called yet: nobody may drive it */
     bool abandoned; /* another process drives this handshake now */
     bool tls_done;  /* the engine is done, its last flight is not out yet */

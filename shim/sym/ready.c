@@ -139,7 +139,7 @@ SHIM_EXPORT int
 epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
     enum shim_fd_kind kind = shim_fd_kind(fd);
-    if (kind == SHIM_FD_INHERITED) {
+    if (kind == SHIM_FD_INHERITED || kind == SHIM_FD_LISTENER) {
         shim_conn_wake(fd);
     }
     if (kind == SHIM_FD_FRESH || kind == SHIM_FD_CONN) {

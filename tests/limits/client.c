@@ -5,6 +5,7 @@
  *
  *   client server                         echoes; prints its port, then `end ERRNO` for each connection
  *   client nbserver                       the same with one thread and a listener that does not block
+ *   client pollserver                     the same with a listener that blocks, and is polled
  *   client HOW ADDRESS PORT BYTES [ROUND] connects, sends BYTES (in pieces of ROUND) and reads them back
  *   client many ADDRESS PORT N            N connections that stay: how many answer, and errnos of the rest
  *   client rest HOW ADDRESS PORT MS       talks once, rests for MS, talks once more, then waits for the end
@@ -240,13 +241,13 @@ server(void)
 
 /* Each connection says one thing. */
 static void
-nbserver(void)
+nbserver(int nonblock)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof sa;
     struct pollfd p[64];
     nfds_t n = 1;
-    p[0] = (struct pollfd){(int)CK(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)), POLLIN, 0};
+    p[0] = (struct pollfd){(int)CK(socket(AF_INET, SOCK_STREAM | nonblock, 0)), POLLIN, 0};
     CK(bind(p[0].fd, (struct sockaddr *)&sa, sizeof sa));
     CK(listen(p[0].fd, 100));
     CK(getsockname(p[0].fd, (struct sockaddr *)&sa, &len));
@@ -257,8 +258,10 @@ nbserver(void)
         while (p[0].revents && n < 64 && (c = accept4(p[0].fd, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
             printf("accepted\n");
             p[n++] = (struct pollfd){c, POLLIN, 0};
+            if (!nonblock)
+                break;
         }
-        if (p[0].revents)
+        if (p[0].revents && nonblock)
             printf("until %s\n", name_of(errno));
         for (nfds_t i = 1; i < n; i++) {
             ssize_t r = p[i].revents ? recv(p[i].fd, b, sizeof b, 0) : -2;
@@ -405,7 +408,9 @@ main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "server") == 0)
         server();
     if (argc > 1 && strcmp(argv[1], "nbserver") == 0)
-        nbserver();
+        nbserver(SOCK_NONBLOCK);
+    if (argc > 1 && strcmp(argv[1], "pollserver") == 0)
+        nbserver(0);
     if (argc == 5 && strcmp(argv[1], "many") == 0) {
         many(argv[2], atoi(argv[3]), atoi(argv[4]));
         return 0;
