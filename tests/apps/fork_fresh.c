@@ -5,10 +5,11 @@
  * other one connects it, too. race: both do so at once. refused: first in vain. again: connect(AF_UNSPEC) and once
  * more. events: the other one waits with poll, and epoll. listen: it becomes a listener. image: an image that the
  * child executes connects it. spawn: the same by posix_spawn. reborn: the program executes itself before it forks. dead: the child ends at once, and the
- * parent closes behind more than the peer takes. closer: who connects does not wait for it, and closes. many: nothing
- * is left of many such sockets.
+ * parent closes behind more than the peer takes. closer: who connects does not wait for it, and closes. early: it
+ * writes before it is accepted, closes, and then the other does. leader: a process whose first thread has ended is none
+ * that has. many: nothing is left of many such sockets.
  */
-/* run: modes gone both back twice race refused again events listen image spawn reborn dead closer many */
+/* run: modes gone both back twice race refused again events listen image spawn reborn dead closer early leader many */
 #include "app_proc.h"
 
 #include <sched.h>
@@ -36,20 +37,22 @@ server(int lfd)
     static const struct { const char *mode; int n; } served[] = {{"race", RACES}, {"again", 2}, {"listen", 0}, {"many", MANY / 2}};
     static char b[40000];
     size_t total = 0;
-    int n = 1;
+    int n = 1, silent = mode("dead") || mode("early");
     for (size_t i = 0; i < sizeof served / sizeof *served; i++)
         n = strcmp(app_mode, served[i].mode) == 0 ? served[i].n : n;
     while (n--) {
+        if (mode("early"))
+            app_pass(gate);
         int fd = (int)CK(accept(lfd, NULL, NULL));
         ssize_t r;
         if (mode("dead"))
             app_pass(gate);
         while ((r = read(fd, b, sizeof b)) > 0) {
-            if (!mode("dead"))
+            if (!silent)
                 app_put(fd, b, (size_t)r);
             total += (size_t)r;
         }
-        if (mode("dead"))
+        if (silent)
             total = total == *sent;
         if (r < 0)
             say("end %s\n", strerrorname_np(errno));
@@ -105,6 +108,37 @@ execute(int fd)
     _exit(9);
 }
 
+static void *
+goes_on(void *fd)
+{
+    await(down);
+    say("child: %d\n", app_use((int)(intptr_t)fd, 20000, 7));
+    _exit(0);
+}
+
+static void
+ends(int fd)
+{
+    pthread_t t;
+    MUST(pthread_create(&t, NULL, goes_on, (void *)(intptr_t)fd) == 0);
+    tell(up);
+    pthread_exit(NULL);
+}
+
+/* Until the first thread of the process has ended. */
+static void
+await_end(pid_t pid)
+{
+    char path[64], b[256];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    for (char *at = NULL; !at || at[2] != 'Z'; sched_yield()) {
+        int fd = (int)CK(open(path, O_RDONLY));
+        b[CK(read(fd, b, sizeof b - 1))] = 0;
+        at = strrchr(b, ')');
+        close(fd);
+    }
+}
+
 /* The child's turns and the parent's, one after the other. */
 static void
 child(int fd, int copy)
@@ -129,16 +163,22 @@ child(int fd, int copy)
         tell(up);
         await(down);
     }
-    if (mode("closer"))
+    if (mode("early"))
+        app_put(fd, "some bytes", *sent = 10);
+    if (mode("closer") || mode("early"))
         close(copy), close(fd);
     else if (!mode("refused"))
         say("child: %d\n", app_use(fd, 1000, 0));
+    if (mode("leader"))
+        ends(fd);
     tell(up);
     if (mode("gone"))
         _exit(0);
     await(down);
     if (mode("closer"))
         _exit(0);
+    if (mode("early"))
+        exit(0);
     if (mode("again")) {
         RES(connect(fd, &none, sizeof none));
         tell(up);
@@ -188,7 +228,9 @@ parent(int fd, pid_t pid)
         MUST(app_poll(fd, POLLOUT, APP_WAIT) == POLLOUT);
         app_nonblock(fd, 0);
     }
-    if (mode("dead"))
+    if (mode("leader"))
+        await_end(pid);
+    if (mode("dead") || mode("early") || mode("leader"))
         return;
     say("parent: %d\n", app_use(fd, 30000, 100));
     if (mode("gone") || mode("image") || mode("spawn"))
@@ -231,7 +273,15 @@ take_turns(void)
     if (pid == 0)
         child(fd, copy);
     parent(fd, pid);
+    if (mode("early") || mode("leader")) {
+        close(copy);
+        close(fd);
+        app_open(gate);
+        tell(down);
+    }
     app_ended("child", pid);
+    if (mode("early") || mode("leader"))
+        return;
     if (mode("dead")) {
         stuff(fd);
         close(copy);
