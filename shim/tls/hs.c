@@ -312,6 +312,8 @@ void
 shim_hs_on_info(const SSL *ssl, int where, int ret)
 {
     struct shim_hs *hs = SSL_get_app_data(ssl);
+    if (hs == NULL)
+        return; /* a hello is made, and there is no memory: no handshake is behind it */
     if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT)
         hs->alert_in = (uint8_t)ret;
     else if ((where & SSL_CB_WRITE_ALERT) == SSL_CB_WRITE_ALERT)
