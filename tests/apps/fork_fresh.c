@@ -163,8 +163,10 @@ child(int fd, int copy)
         tell(up);
         await(down);
     }
-    if (mode("early"))
-        app_put(fd, "some bytes", *sent = 10);
+    if (mode("early")) {
+        *sent = 10;
+        app_put(fd, "some bytes", 10);
+    }
     if (mode("closer") || mode("early"))
         close(copy), close(fd);
     else if (!mode("refused"))
