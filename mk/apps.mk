@@ -18,10 +18,13 @@ $(B)/apps/%: tests/apps/%.c $(wildcard tests/apps/*.h)
 	$(Q)cc=$$(sed -n 's,^/\* cc: \(.*\) \*/,\1,p' $<); case $$cc in *-static*) san=-fno-sanitize=all ;; esac; \
 	  $(CC) $(APPS_CFLAGS) $$san $$cc $< -o $@ -pthread
 
+# Libraries that a program loads. A "cc:" line names what they need of each other, too.
 $(B)/apps/%.so: tests/apps/lib/%.c
 	@mkdir -p $(@D)
 	@[ "$(V)" = 1 ] || echo "  LD      $@"
-	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -fPIC -shared $< -o $@
+	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -fPIC -shared $< -o $@ -L$(@D) $$(sed -n 's,^/\* cc: \(.*\) \*/,\1,p' $<)
+$(B)/apps/deepbind.so $(B)/apps/deepbind_now.so: $(B)/apps/deepbind_dep.so
+$(B)/apps/deepbind_now.so: tests/apps/lib/deepbind.c
 
 $(B)/fault/%: tests/fault/%.c tests/apps/app.h
 	@mkdir -p $(@D)
@@ -57,7 +60,7 @@ check-apps-bare: $(APPS) ## run the test programs bare only
 check-apps-wire: all $(APPS) ## run the test programs under a capture that fails on plaintext
 	$(Q)BUILD=$(B) CC=$(CC) tests/apps/run --wire
 
-check-fault: all $(FAULT) $$(LACKING)/libmesh-engine.so $$(LACKING)/libmesh.so ## hostile peers, a damaged snapshot and lacks of all kinds, in meshed programs
+check-fault: all $(FAULT) $(B)/apps/deepbind_now.so $$(LACKING)/libmesh-engine.so $$(LACKING)/libmesh.so ## hostile peers, a damaged snapshot and lacks of all kinds, in meshed programs
 	$(Q)BUILD=$(B) CC=$(CC) tests/fault/run; a=$$?; \
 	BUILD=$(B) CC=$(CC) tests/fault/local && exit $$a
 

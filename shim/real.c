@@ -86,7 +86,7 @@ int (*shim_real_clock)(clockid_t, struct timespec *) = kernel_clock;
 static void
 find_clock(void)
 {
-    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    void *libc = shim_real.dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
     void *p = libc ? dlsym(libc, "clock_gettime") : NULL;
     if (p) {
         shim_real_clock = (int (*)(clockid_t, struct timespec *))(uintptr_t)p;
@@ -148,8 +148,25 @@ shim_real_init(void)
 void *
 shim_real_load(const char *path, const char *symbol)
 {
-    void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *lib = shim_real.dlopen(path, RTLD_NOW | RTLD_LOCAL);
     return lib ? dlsym(lib, symbol) : NULL;
+}
+
+uintptr_t
+shim_real_symbol(void *lib, const char *name)
+{
+    void *p = dlsym(lib, name);
+    if (!p) {
+        (void)dlerror();
+    }
+    return (uintptr_t)p;
+}
+
+uintptr_t
+shim_real_dlopen(void)
+{
+    uintptr_t now = (uintptr_t)shim_real.dlopen;
+    return now == (uintptr_t)early_dlopen ? (uintptr_t)dlsym(RTLD_NEXT, "dlopen") : now;
 }
 
 const char *

@@ -59,6 +59,10 @@ extern struct shim_real_stdio shim_real_stdio;
 void shim_real_init(void);
 /* A symbol of a library that is loaded for the first time here; NULL on failure. */
 void *shim_real_load(const char *path, const char *symbol);
+/* What the loader finds by that name for a library that dlopen returned, or 0. dlerror(3) has nothing of it. */
+uintptr_t shim_real_symbol(void *lib, const char *name);
+/* The next dlopen, also before everything is resolved: for who must jump there, not call. */
+uintptr_t shim_real_dlopen(void);
 /* The file that holds this code, "" if unknown. */
 const char *shim_real_self(void);
 

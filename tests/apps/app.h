@@ -17,7 +17,7 @@
  *   run: config TEXT  what meshd's configuration holds
  *   run: kills        processes die while they change a connection: that may be counted
  *   run: notsan       left out under the thread sanitizer
- *   run: noasan MODE  that mode is, under the address sanitizer
+ *   run: noasan MODE  that mode is, under the address sanitizer (default: all)
  *   cc: FLAGS         further compiler flags
  */
 #ifndef APP_H

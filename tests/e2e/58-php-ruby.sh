@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # php-fpm on TCP behind nginx (children as www-data; reloaded under load: it executes itself and hands
-# its listener on by a variable), PHP's own server with four workers, and Ruby's WEBrick with CGI.
+# its listener on by a variable), PHP's own server with four workers, and Ruby's WEBrick with CGI; and PHP's
+# sockets, an extension, which PHP loads with RTLD_DEEPBIND.
 . "$(dirname "$0")/lib.sh"
 need nginx curl php php-fpm8.2 ruby
-ports 18780 18781 18782 18783
+ports 18780 18781 18782 18783 18784
 marker mark-e2e-php-0d5e
 pair curl nginx
 pair nginx php-fpm8.2
 pair curl php8.2
 pair curl ruby3.1
+pair php8.2 php8.2
 
 conf() {
     cat >fpm.conf <<END
@@ -60,6 +62,27 @@ if ($in === '') {
     echo posix_getpwuid(posix_geteuid())['name'], "\n";
 }
 END
+    cat >sockets.php <<'END'
+<?php
+$listener = socket_create(AF_INET, SOCK_STREAM, 0);
+socket_set_option($listener, SOL_SOCKET, SO_REUSEADDR, 1);
+socket_bind($listener, '127.0.0.1', 18784) && socket_listen($listener, 5) || exit(1);
+if (pcntl_fork() == 0) {
+    $c = socket_accept($listener);
+    while (($in = socket_read($c, 65536)) !== '' && $in !== false) {
+        socket_write($c, strtoupper($in));
+    }
+    exit(0);
+}
+$c = socket_create(AF_INET, SOCK_STREAM, 0);
+socket_connect($c, '127.0.0.1', 18784) || exit(2);
+socket_write($c, "sockets: mark-e2e-php-0d5e\n");
+$read = [$c]; $none = null;
+echo 'readable: ', socket_select($read, $none, $none, 20), ', ', socket_read($c, 1000);
+socket_close($c);
+pcntl_wait($status);
+echo 'exit code ', pcntl_wexitstatus($status), "\n";
+END
     cp data www/ && chmod -R a+rX www
     cat >webrick.rb <<'END'
 require 'webrick'
@@ -100,6 +123,7 @@ body() {
     serves http://127.0.0.1:18782 || rc=1
     $RUN curl -sS http://127.0.0.1:18783/data | cmp - data && echo 'webrick: same' || rc=1
     $RUN curl -sS --data-binary @data http://127.0.0.1:18783/cgi
+    $RUN php sockets.php
     load 2 http://127.0.0.1:18780/ data
     kill -USR2 "$FPM"
     until_ok 30 reloaded 2

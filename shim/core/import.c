@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_import: see import.h. Our own functions are found by the hash table that the linker made of our
+ * exports [gABI, GNU hash section], which needs neither memory nor the loader: dl_iterate_phdr holds a lock
+ * under which the loader must not be asked for a symbol.
+ */
+#include "shim/core/import.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <limits.h>
+#include <link.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#include "shim/real.h"
+
+#if defined(__x86_64__)
+enum { IS_SLOT = R_X86_64_JUMP_SLOT, IS_ENTRY = R_X86_64_GLOB_DAT, IS_ADDRESS = R_X86_64_64 };
+#elif defined(__aarch64__)
+enum { IS_SLOT = R_AARCH64_JUMP_SLOT, IS_ENTRY = R_AARCH64_GLOB_DAT, IS_ADDRESS = R_AARCH64_ABS64 };
+#endif
+
+struct range {
+    uintptr_t from, to;
+};
+
+struct object {
+    uintptr_t base;
+    struct range all, relro; /* all its segments; the pages that the loader made read-only */
+    const ElfW(Sym) *symbols;
+    const char *strings;
+    const uint32_t *hash;
+    const ElfW(Rela) *rela[2]; /* of data, of calls */
+    size_t relas[2];
+};
+
+/* A set of our exports, by their number in our symbol table. */
+enum { EXPORTS = 1024 };
+struct set {
+    uint64_t bits[EXPORTS / 64];
+};
+
+/* One walk over the loaded objects. */
+struct walk {
+    struct object self;
+    struct range libc[2]; /* libpthread was a library of its own before glibc 2.34 */
+    unsigned at, first;   /* the number of this object, and of the first that is new */
+    struct set open;      /* calls that are bound when they are first made */
+    struct set to_libc;   /* those of them that will be bound to libc */
+    bool failed;
+};
+
+static bool
+is_in(const struct range *r, uintptr_t p)
+{
+    return p >= r->from && p < r->to;
+}
+
+/* The dynamic section has addresses, but offsets where the loader may not write to it. */
+static uintptr_t
+address(const struct object *o, uintptr_t p)
+{
+    return p < o->base ? o->base + p : p;
+}
+
+static void
+read_dynamic(struct object *o, const ElfW(Dyn) *d)
+{
+    for (; d->d_tag != DT_NULL; d++) {
+        uintptr_t p = address(o, d->d_un.d_ptr);
+        switch (d->d_tag) {
+        case DT_SYMTAB:
+            o->symbols = (const ElfW(Sym) *)p;
+            break;
+        case DT_STRTAB:
+            o->strings = (const char *)p;
+            break;
+        case DT_GNU_HASH:
+            o->hash = (const uint32_t *)p;
+            break;
+        case DT_RELA:
+            o->rela[0] = (const ElfW(Rela) *)p;
+            break;
+        case DT_RELASZ:
+            o->relas[0] = d->d_un.d_val / sizeof(ElfW(Rela));
+            break;
+        case DT_JMPREL:
+            o->rela[1] = (const ElfW(Rela) *)p;
+            break;
+        case DT_PLTRELSZ:
+            o->relas[1] = d->d_un.d_val / sizeof(ElfW(Rela));
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static bool
+read_object(struct object *o, const struct dl_phdr_info *info)
+{
+    uintptr_t page = getauxval(AT_PAGESZ);
+    const ElfW(Dyn) *dynamic = NULL;
+    *o = (struct object){.base = info->dlpi_addr, .all.from = UINTPTR_MAX};
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t from = o->base + p->p_vaddr, to = from + p->p_memsz;
+        if (p->p_type == PT_LOAD) {
+            o->all.from = from < o->all.from ? from : o->all.from;
+            o->all.to = to > o->all.to ? to : o->all.to;
+        } else if (p->p_type == PT_GNU_RELRO) {
+            o->relro = (struct range){from & -page, to & -page};
+        } else if (p->p_type == PT_DYNAMIC) {
+            dynamic = (const ElfW(Dyn) *)from;
+        }
+    }
+    if (dynamic) {
+        read_dynamic(o, dynamic);
+    }
+    return dynamic && o->symbols && o->strings;
+}
+
+static bool
+has(const struct set *s, uint32_t i)
+{
+    return s->bits[i / 64] >> (i % 64) & 1;
+}
+
+static void
+add(struct set *s, uint32_t i)
+{
+    s->bits[i / 64] |= UINT64_C(1) << (i % 64);
+}
+
+/* The number of our function of that name, or 0. */
+static uint32_t
+find_export(const struct object *self, const char *name)
+{
+    uint32_t h = 5381;
+    for (const unsigned char *c = (const unsigned char *)name; *c; c++) {
+        h = h * 33 + *c;
+    }
+    const uint32_t *t = self->hash;
+    uint32_t buckets = t[0], first = t[1], words = t[2], shift = t[3];
+    const ElfW(Addr) *bloom = (const ElfW(Addr) *)(t + 4);
+    const uint32_t *bucket = (const uint32_t *)(bloom + words), *chain = bucket + buckets;
+    enum { BITS = sizeof(*bloom) * CHAR_BIT };
+    ElfW(Addr) seen = bloom[h / BITS % words];
+    if (!(seen >> (h % BITS) & seen >> ((h >> shift) % BITS) & 1)) {
+        return 0;
+    }
+    uint32_t i = bucket[h % buckets];
+    for (bool last = i < first; !last; i++) {
+        uint32_t c = chain[i - first];
+        const ElfW(Sym) *s = &self->symbols[i];
+        if ((c | 1) == (h | 1) && strcmp(self->strings + s->st_name, name) == 0) {
+            return i < EXPORTS ? i : 0;
+        }
+        last = c & 1;
+    }
+    return 0;
+}
+
+static bool
+is_libc(const struct walk *w, uintptr_t p)
+{
+    return is_in(&w->libc[0], p) || is_in(&w->libc[1], p);
+}
+
+/* Does this word, which calls our export i by its name, lead to libc? One that is bound when it is first used leads
+ * back into its own object until then; where it will lead is the loader's to say. */
+static bool
+leads_to_libc(struct walk *w, const struct object *o, uintptr_t at, unsigned type, uint32_t i)
+{
+    if (is_libc(w, at)) {
+        return true;
+    }
+    if (type != IS_SLOT || !is_in(&o->all, at)) {
+        return false;
+    }
+    add(&w->open, i);
+    return has(&w->to_libc, i);
+}
+
+static bool
+set_writable(const struct range *pages, int prot)
+{
+    return sys_call(SYS_mprotect, pages->from, pages->to - pages->from, PROT_READ | prot, 0) == 0;
+}
+
+static void
+put(struct walk *w, const struct object *o, uintptr_t *word, uintptr_t to, bool *writable)
+{
+    if (is_in(&o->relro, (uintptr_t)word) && !*writable && !(*writable = set_writable(&o->relro, PROT_WRITE))) {
+        w->failed = true; /* a filter, or sealed memory */
+        return;
+    }
+    __atomic_store_n(word, to, __ATOMIC_RELEASE); /* other threads may be calling through it */
+}
+
+static void
+take(struct walk *w, const struct object *o)
+{
+    bool writable = false;
+    for (size_t n = 0; n < o->relas[0] + o->relas[1]; n++) {
+        const ElfW(Rela) *r = n < o->relas[0] ? &o->rela[0][n] : &o->rela[1][n - o->relas[0]];
+        unsigned type = ELF64_R_TYPE(r->r_info);
+        const ElfW(Sym) *s = &o->symbols[ELF64_R_SYM(r->r_info)];
+        if ((type != IS_SLOT && type != IS_ENTRY && type != IS_ADDRESS) || r->r_addend || s->st_shndx != SHN_UNDEF) {
+            continue;
+        }
+        uint32_t i = find_export(&w->self, o->strings + s->st_name);
+        uintptr_t *word = (uintptr_t *)(o->base + r->r_offset);
+        if (i && leads_to_libc(w, o, __atomic_load_n(word, __ATOMIC_RELAXED), type, i)) {
+            put(w, o, word, w->self.base + w->self.symbols[i].st_value, &writable);
+        }
+    }
+    w->failed |= writable && !set_writable(&o->relro, 0);
+}
+
+/* libc and we were there from the start, so they come before all that is new. */
+static int
+look(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    struct walk *w = arg;
+    struct object o;
+    (void)size;
+    const char *slash = strrchr(info->dlpi_name, '/'), *name = slash ? slash + 1 : info->dlpi_name;
+    unsigned at = w->at++;
+    if (!read_object(&o, info)) {
+        return 0;
+    }
+    if (is_in(&o.all, (uintptr_t)&shim_import_take)) {
+        w->self = o;
+    } else if (strcmp(name, "libc.so.6") == 0) {
+        w->libc[0] = o.all;
+    } else if (strcmp(name, "libpthread.so.0") == 0) {
+        w->libc[1] = o.all;
+    } else if (at >= w->first && w->self.hash) {
+        take(w, &o);
+    }
+    return 0;
+}
+
+static int
+count(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    struct shim_import_mark *m = arg;
+    (void)size;
+    m->objects++;
+    m->unloaded = info->dlpi_subs;
+    return 0;
+}
+
+void
+shim_import_mark(struct shim_import_mark *mark)
+{
+    *mark = (struct shim_import_mark){0};
+    (void)dl_iterate_phdr(count, mark);
+}
+
+/* What the loader would bind our export i to, for lib. */
+static bool
+binds_to_libc(const struct walk *w, void *lib, uint32_t i)
+{
+    return is_libc(w, shim_real_symbol(lib, w->self.strings + w->self.symbols[i].st_name));
+}
+
+enum mesh_err
+shim_import_take(void *lib, const struct shim_import_mark *mark)
+{
+    struct shim_import_mark now;
+    shim_import_mark(&now);
+    struct walk w = {.first = now.unloaded == mark->unloaded ? mark->objects : 0};
+    (void)dl_iterate_phdr(look, &w);
+    for (uint32_t i = 0; i < EXPORTS; i++) {
+        if (has(&w.open, i) && binds_to_libc(&w, lib, i)) {
+            add(&w.to_libc, i);
+        }
+    }
+    if (memcmp(&w.to_libc, &(struct set){{0}}, sizeof(w.to_libc)) != 0) {
+        w.at = 0;
+        (void)dl_iterate_phdr(look, &w);
+    }
+    return w.failed ? MESH_E_IMPORT : MESH_OK;
+}
+
+/* Where the loader looks for a library that code at p asks for by its name alone. */
+static bool
+read_search(uintptr_t p, Dl_serinfo *list, size_t room)
+{
+    Dl_info info;
+    void *map = NULL;
+    Dl_serinfo head;
+    if (!dladdr1((void *)p, &info, &map, RTLD_DL_LINKMAP) || !map || dlinfo(map, RTLD_DI_SERINFOSIZE, &head) != 0 ||
+        head.dls_size > room) {
+        return false;
+    }
+    *list = head;
+    return dlinfo(map, RTLD_DI_SERINFO, list) == 0;
+}
+
+bool
+shim_import_is_found_from_here(const char *file, uintptr_t caller)
+{
+    if (strchr(file, '/')) {
+        return !strchr(file, '$');
+    }
+    union {
+        Dl_serinfo list;
+        char room[8192];
+    } theirs, here;
+    if (!read_search(caller, &theirs.list, sizeof(theirs)) ||
+        !read_search((uintptr_t)&shim_import_take, &here.list, sizeof(here)) || theirs.list.dls_cnt != here.list.dls_cnt) {
+        return false;
+    }
+    for (unsigned i = 0; i < here.list.dls_cnt; i++) {
+        const Dl_serpath *a = &theirs.list.dls_serpath[i], *b = &here.list.dls_serpath[i];
+        if (strcmp(a->dls_name, b->dls_name) != 0) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_import: what libraries import, where the loader bound it past us. A library that is loaded with
+ * RTLD_DEEPBIND looks for its functions in itself and in what it needs, libc among them, before it looks in
+ * the program's scope, where a preloaded library stands first [dlopen(3)]: its connect would be libc's.
+ * So after such a load the words through which it calls (ELF relocations of the kinds JUMP_SLOT, GLOB_DAT and
+ * plain addresses) are pointed at our functions, where they lead to libc, or would when first used. What
+ * the library or its own libraries define by such a name stays theirs.
+ *
+ * The loader's pages that were read-only are again afterwards; no code is changed. The library's
+ * constructors have run by then.
+ */
+#ifndef SHIM_CORE_IMPORT_H
+#define SHIM_CORE_IMPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mesh/err.h"
+
+/* What was loaded at one time, so that only what is new must be looked at. */
+struct shim_import_mark {
+    unsigned objects;
+    unsigned long long unloaded;
+};
+
+/* Any thread, no lock of ours; the loader's own lock is taken. */
+void shim_import_mark(struct shim_import_mark *mark);
+
+/* For all objects that are new since mark, or for all if others were unloaded meanwhile. `lib`: what dlopen
+ * returned; its reference is borrowed. MESH_E_IMPORT: pages could not be made writable, so that some calls
+ * go past us. May change dlerror(3). */
+enum mesh_err shim_import_take(void *lib, const struct shim_import_mark *mark);
+
+/* Would dlopen(file) of code at `caller` find the same as dlopen(file) of ours? Not if it is looked for in a place
+ * that the caller's own file names (RPATH, RUNPATH, $ORIGIN). */
+bool shim_import_is_found_from_here(const char *file, uintptr_t caller);
+
+#endif
