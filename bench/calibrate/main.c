@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * calibrate [--json]: this machine's limits, as a table or as JSON: nanoseconds, the median of several repeats,
+ * calibrate [--json] [NAME...]: this machine's limits, all or those whose names begin so, as a table or as JSON: nanoseconds, the median of several repeats,
  * the fastest one, and the spread (from the first to the third quartile, as a share of the median).
  */
 #include "bench/calibrate/calibrate.h"
@@ -14,6 +14,7 @@
 
 static bool json;
 static unsigned printed;
+static char **wanted; /* NULL ends it */
 
 static double
 now_ns(enum clock_kind clock)
@@ -43,11 +44,24 @@ print(const char *name, const double *v)
     fflush(stdout);
 }
 
+static bool
+is_wanted(const char *name)
+{
+    bool found = !*wanted;
+    for (char **w = wanted; *w && !found; w++) {
+        found = strncmp(name, *w, strlen(*w)) == 0;
+    }
+    return found;
+}
+
 void
 measure(const char *name, enum clock_kind clock, double parts, measure_fn *fn, void *arg)
 {
     double took[REPEATS];
     unsigned times = 1;
+    if (!is_wanted(name)) {
+        return;
+    }
     for (double t = 0; t < REPEAT_NS / 2 && times < 1u << 30; times *= 2) {
         double from = now_ns(clock);
         if (!fn(arg, times)) {
@@ -68,9 +82,10 @@ measure(const char *name, enum clock_kind clock, double parts, measure_fn *fn, v
 int
 main(int argc, char **argv)
 {
-    json = argc == 2 && strcmp(argv[1], "--json") == 0;
-    if (argc != 1 && !json) {
-        fputs("usage: calibrate [--json]\n", stderr);
+    json = argc > 1 && strcmp(argv[1], "--json") == 0;
+    wanted = argv + (json ? 2 : 1);
+    if (*wanted && **wanted == '-') {
+        fputs("usage: calibrate [--json] [NAME...]\n", stderr);
         return 2;
     }
     if (!json) {
@@ -79,7 +94,7 @@ main(int argc, char **argv)
     calibrate_kernel();
     calibrate_crypto();
     if (json) {
-        puts("}");
+        puts(printed > 0 ? "}" : "{}");
     }
     return 0;
 }
