@@ -5,8 +5,8 @@
  * noise.
  *
  * Handshakes are whole ones, both ends; plain is SSL objects over memory BIOs with the same suites,
- * groups and mutual verification, and no tickets. "new peer" is a handshake with a peer that was
- * never met under this identity; "resumed" is by a ticket, plain a full one. Records: plain is EVP on one ready context.
+ * groups and mutual verification. "new peer" is a handshake with a peer that was never met under this identity;
+ * "resumed" is by a ticket, with a key exchange, the same ticket each time. Records: plain is EVP on one ready context.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -76,6 +76,7 @@ plain_init(void)
              SSL_CTX_set1_groups_list(plain, groups) == 1 &&
              SSL_CTX_set_num_tickets(plain, 0) == 1,
          "plain setup");
+    SSL_CTX_set_session_id_context(plain, (const unsigned char *)"bench", 5);
     SSL_CTX_set_session_cache_mode(plain, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_verify(plain, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 }
@@ -89,10 +90,14 @@ bytes_move(SSL *from, SSL *to)
         must(BIO_write(SSL_get_rbio(to), buf, n) == n, "BIO_write");
 }
 
+static int resuming;
+static SSL_SESSION *plain_session; /* what the client was given last */
+
 static void
 plain_handshake(void)
 {
     SSL *c = SSL_new(plain), *s = SSL_new(plain);
+    must(!resuming || SSL_set_session(c, plain_session) == 1, "plain session");
     SSL_set_bio(c, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
     SSL_set_bio(s, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
     SSL_set_connect_state(c);
@@ -104,6 +109,13 @@ plain_handshake(void)
     must(SSL_do_handshake(c) == 1, "plain client");
     bytes_move(c, s);
     must(SSL_do_handshake(s) == 1, "plain server");
+    must(SSL_session_reused(c) == resuming && SSL_session_reused(s) == resuming, "plain resumption");
+    if (SSL_CTX_get_num_tickets(plain) > 0) {
+        uint8_t none;
+        bytes_move(s, c);
+        must(SSL_read(c, &none, 1) < 0 && (plain_session = SSL_get1_session(c)) != NULL, "plain ticket");
+    }
+    SSL_set_shutdown(c, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* else its session would count as broken */
     SSL_free(c);
     SSL_free(s);
 }
@@ -124,7 +136,6 @@ engine_feed(struct shim_hs *hs, const uint8_t *in, size_t n, uint8_t *out, size_
 }
 
 static struct shim_ticket client_ticket, server_ticket;
-static int resuming;
 
 static bool
 find_ticket(const uint8_t ticket[32], struct shim_ticket *out)
@@ -359,12 +370,16 @@ main(int argc, char **argv)
     plain_init();
     handshakes_compare("known peer", 0);
     handshakes_compare("new peer", 1);
-    resuming = 1;
+    SSL_CTX_set_num_tickets(plain, 1);
+    plain_handshake();
+    SSL_CTX_set_num_tickets(plain, 0);
     ops->tickets(find_ticket);
+    resuming = 1;
     handshakes_compare("resumed", 0);
     resuming = 0;
     records_bench();
     pki_identity_free(&id);
+    SSL_SESSION_free(plain_session);
     SSL_CTX_free(plain);
     return 0;
 }

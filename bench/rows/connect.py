@@ -18,6 +18,7 @@ WARM = 0.3  # seconds at least: nothing is open before time begins
 TLS = {
     'known_peer': r'handshake, known peer +engine.*ratio ([\d.]+)', 'new_peer': r'handshake, new peer +engine.*ratio ([\d.]+)',
     'per_second': r'handshake, known peer +engine +(\d+)/s', 'new_per_second': r'handshake, new peer +engine +(\d+)/s',
+    'resumed': r'handshake, resumed +engine.*ratio ([\d.]+)', 'resumed_per_second': r'handshake, resumed +engine +(\d+)/s',
     'seal_16k': r'seal +16384 B.*ratio ([\d.]+)', 'open_16k': r'open +16384 B.*ratio ([\d.]+)',
     'seal_64': r'seal +64 B.*ratio ([\d.]+)', 'open_64': r'open +64 B.*ratio ([\d.]+)',
 }
@@ -25,9 +26,9 @@ TLS = {
 
 def primitives(b, verified, limits=None):
     """Seconds that both sides together cannot do without: key shares, a signature, and on each side so many
-    verified: the peer's own signature, and those in its chain that were not seen before."""
+    verified: the peer's own signature, and those in its chain that were not seen before. None: a ticket stands for them."""
     ns = {k: v['ns'] for k, v in (limits or b.calibration).items()}
-    return 2 * (ns['x25519 new key'] + ns['x25519 derive'] + ns['p-256 sign'] + verified * ns['p-256 verify']) / 1e9
+    return 2 * (ns['x25519 new key'] + ns['x25519 derive'] + bool(verified) * ns['p-256 sign'] + verified * ns['p-256 verify']) / 1e9
 
 
 class Tls(Command):
@@ -52,11 +53,14 @@ ROWS = [
          value('per_second', high=True, unit='/s', what='handshakes, both sides on one core', limit=lambda b, m: 1 / primitives(b, 1)),
          value('known_share', None, 1.2, high=True, unit='x', what='known peer: time of its primitives with all verified / its time'),
          value('new_share', 0.6, 0.85, high=True, unit='x', what='new peer: time of its primitives / its time'),
+         value('resumed', 1.2, 2, high=True, unit='x', what="S5r: handshakes by a ticket, with a key exchange / OpenSSL's"),
+         value('resumed_per_second', high=True, unit='/s', what='S5r: handshakes by a ticket, both sides on one core',
+               limit=lambda b, m: 1 / primitives(b, 0)),
          value('seal_16k', 0.75, 0.9, high=True, unit='x', what='16 KB sealed / raw EVP'),
          value('open_16k', 0.75, 0.9, high=True, unit='x', what='16 KB opened / raw EVP'),
          value('seal_64', high=True, unit='x', what='64 B sealed / raw EVP'),
          value('open_64', high=True, unit='x', what='64 B opened / raw EVP')],
-        pairs=2, seconds=lambda b: 12, metrics=tuple(TLS) + ('known_share', 'new_share')),
+        pairs=2, seconds=lambda b: 9, metrics=tuple(TLS) + ('known_share', 'new_share')),
     Row('S6', 'a connection for each request, HTTP/1.1 of 1 KB, 16 at a time', SYSTEMS,
         driven(http, *timed(*FRESH, '--max', warm=WARM)),
         [ratio('rate', 'haproxy-http', 0.7, 1.5, what='requests/s'), ratio('rate', 'envoy-http', what='requests/s'),
