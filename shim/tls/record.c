@@ -96,10 +96,8 @@ gcm_encrypt(struct shim_gcm *gcm, const uint8_t *nonce, const uint8_t *in, size_
 {
     uint8_t *at = rec + SHIM_REC_HEAD;
     struct shim_gcm_record r = {nonce, rec, SHIM_REC_HEAD};
-    memmove(at, in, n);
-    at[n] = type;
     head_write(rec, n + 1 + TAG);
-    return shim_gcm_seal(gcm, &r, at, n + 1, at + n + 1);
+    return shim_gcm_seal(gcm, &r, in, n, type, at, at + n + 1);
 }
 
 /* The key for n bytes of content: use->gcm, or use->ctx for what shim_gcm does not do. */
