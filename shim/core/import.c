@@ -313,7 +313,8 @@ shim_import_is_found_from_here(const char *file, uintptr_t caller)
         char room[8192];
     } theirs, here;
     if (!read_search(caller, &theirs.list, sizeof(theirs)) ||
-        !read_search((uintptr_t)&shim_import_take, &here.list, sizeof(here)) || theirs.list.dls_cnt != here.list.dls_cnt) {
+        !read_search((uintptr_t)&shim_import_take, &here.list, sizeof(here)) ||
+        theirs.list.dls_cnt != here.list.dls_cnt) {
         return false;
     }
     for (unsigned i = 0; i < here.list.dls_cnt; i++) {

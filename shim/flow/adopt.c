@@ -71,11 +71,12 @@ adopt_one(int fd, void *arg)
     if (!shim_region()) {
         refuse_unknown(fd);
     } else if (s) {
+        enum shim_phase phase = shim_slot_phase(s);
         (void)shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s));
-        if (shim_slot_phase(s) == SHIM_PHASE_FRESH || shim_slot_phase(s) < SHIM_PHASE_OPEN) {
-            shim_fresh_watch_out();
+        if (phase == SHIM_PHASE_FRESH || phase < SHIM_PHASE_OPEN) {
+            shim_work_look();
         }
-        if (shim_stdio_refused() && fd <= 2 && shim_slot_phase(s) != SHIM_PHASE_FRESH) { /* where a stream lies already */
+        if (shim_stdio_refused() && fd <= 2 && phase != SHIM_PHASE_FRESH) { /* where a stream lies already */
             (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
             shim_carry_dead_end(fd);
         }

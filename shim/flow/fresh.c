@@ -17,16 +17,6 @@
 #include "shim/flow/work.h"
 #include "shim/real.h"
 
-/* For good: it costs a load for each descriptor. */
-void
-shim_fresh_watch_out(void)
-{
-    static _Atomic bool told;
-    if (!atomic_exchange(&told, true)) {
-        shim_work_expect(1);
-    }
-}
-
 /* Which of them are one socket only the kernel knows. */
 static void
 share(int fd)
@@ -45,7 +35,7 @@ share(int fd)
         atomic_store(&s->phase, SHIM_PHASE_FRESH);
     }
     (void)shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s));
-    shim_fresh_watch_out();
+    shim_work_look();
 }
 
 static int

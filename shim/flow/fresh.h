@@ -33,7 +33,5 @@ bool shim_fresh_after(struct shim_slot *s);
 void shim_fresh_unshare(int fd);
 void shim_fresh_join(int fd);
 void shim_fresh_close(int fd);
-/* poll() looks from now on whether one of its descriptors has become another process's connection. */
-void shim_fresh_watch_out(void);
 
 #endif

@@ -351,6 +351,25 @@ is_held_back(struct shim_work *w, enum shim_phase phase)
     return false;
 }
 
+/* The others have closed meanwhile what we helped to send: it is ours to end. */
+static void
+become_last(struct shim_work *w)
+{
+    struct mesh_snap snap = shim_link_snapshot();
+    struct mesh_snap_settings set;
+    mesh_snap_settings(&snap, &set);
+    w->helper = false;
+    w->linger_at = w->early_len > w->early_off ? SHIM_NEVER : shim_now() + (uint64_t)set.linger_ms * 1000000;
+}
+
+/* Whoever has the connection can do without us. */
+static bool
+has_helped(const struct shim_work *w, const struct shim_slot *s, enum shim_phase phase)
+{
+    bool sent = w->early_off == w->early_len && (s->tx_spill == 0 || !shim_slot_has(s, SHIM_SF_COMMON));
+    return phase >= SHIM_PHASE_OPEN && (phase != SHIM_PHASE_OPEN || sent);
+}
+
 bool
 shim_hs_drive(struct shim_work *w)
 {
@@ -398,16 +417,10 @@ shim_hs_drive(struct shim_work *w)
         }
         phase = shim_slot_phase(s);
     }
-    if (w->holds && w->helper && shim_slot_is_only(s, shim_fdtab_owner())) { /* the others have closed it meanwhile */
-        struct mesh_snap snap = shim_link_snapshot();
-        struct mesh_snap_settings set;
-        mesh_snap_settings(&snap, &set);
-        w->helper = false;
-        w->linger_at = w->early_len > w->early_off ? SHIM_NEVER : shim_now() + (uint64_t)set.linger_ms * 1000000;
+    if (w->holds && w->helper && shim_slot_is_only(s, shim_fdtab_owner())) {
+        become_last(w);
     }
-    if (w->helper && phase >= SHIM_PHASE_OPEN &&
-        (phase != SHIM_PHASE_OPEN || (w->early_off == w->early_len &&
-                                       (s->tx_spill == 0 || !shim_slot_has(s, SHIM_SF_COMMON))))) {
+    if (w->helper && has_helped(w, s, phase)) {
         return true;
     }
     if (phase == SHIM_PHASE_KERNEL) {

@@ -68,16 +68,6 @@ claim(void)
     return NULL;
 }
 
-/* From now on poll looks whether a listener is among its descriptors. */
-static void
-watch_polls(void)
-{
-    static _Atomic bool told;
-    if (!atomic_exchange(&told, true)) {
-        shim_work_expect(1);
-    }
-}
-
 void
 shim_listener_polled(uint32_t word)
 {
@@ -100,7 +90,7 @@ shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *limit)
     if (mesh_snap_listener(&snap, shim_link_netns(fd), atomic_load(&l->cookie), l->port, &hit)) {
         shim_limit_server(&hit.service, limit);
         if (limit->limits) {
-            watch_polls();
+            shim_work_look(); /* shim_listener_polled */
         }
         l->mode = hit.endpoint.mode; /* the last that is known, should the snapshot be lost */
         return (enum mesh_mode)hit.endpoint.mode;

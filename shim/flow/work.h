@@ -110,6 +110,7 @@ shim_work_items(void)
  * look whether one of theirs is among them (shim_conn_wake). */
 bool shim_work_sleeps(void);
 void shim_work_expect(int n); /* n more such listeners */
+void shim_work_look(void);    /* they look from now on, for good: it costs a load for each descriptor */
 
 bool shim_work_enter(void);
 void shim_work_leave(void);
