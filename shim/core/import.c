@@ -29,6 +29,8 @@ struct range {
 struct object {
     uintptr_t base;
     struct range all, relro; /* all its segments; the pages that the loader made read-only */
+    const ElfW(Phdr) *segments;
+    unsigned segments_n;
     const ElfW(Sym) *symbols;
     const char *strings;
     const uint32_t *hash;
@@ -103,7 +105,8 @@ read_object(struct object *o, const struct dl_phdr_info *info)
 {
     uintptr_t page = getauxval(AT_PAGESZ);
     const ElfW(Dyn) *dynamic = NULL;
-    *o = (struct object){.base = info->dlpi_addr, .all.from = UINTPTR_MAX};
+    *o = (struct object){.base = info->dlpi_addr, .all.from = UINTPTR_MAX, .segments = info->dlpi_phdr,
+                         .segments_n = info->dlpi_phnum};
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
         uintptr_t from = o->base + p->p_vaddr, to = from + p->p_memsz;
@@ -184,17 +187,69 @@ leads_to_libc(struct walk *w, const struct object *o, uintptr_t at, unsigned typ
     return has(&w->to_libc, i);
 }
 
+/* Pages, and what may be done with them. */
+struct pages {
+    struct range at;
+    int prot;
+};
+
 static bool
-set_writable(const struct range *pages, int prot)
+protect(const struct pages *p, int more)
 {
-    return sys_call(SYS_mprotect, pages->from, pages->to - pages->from, PROT_READ | prot, 0) == 0;
+    return sys_call(SYS_mprotect, p->at.from, p->at.to - p->at.from, p->prot | more, 0) == 0;
+}
+
+/* Those around a word: what the loader made read-only, or the segment, which is so where code or constants have
+ * relocations (DT_TEXTREL). */
+static struct pages
+pages_of(const struct object *o, uintptr_t word)
+{
+    if (is_in(&o->relro, word)) {
+        return (struct pages){o->relro, PROT_READ};
+    }
+    uintptr_t page = getauxval(AT_PAGESZ);
+    for (unsigned i = 0; i < o->segments_n; i++) {
+        const ElfW(Phdr) *s = &o->segments[i];
+        struct range r = {o->base + s->p_vaddr, o->base + s->p_vaddr + s->p_memsz};
+        if (s->p_type == PT_LOAD && is_in(&r, word)) {
+            int prot = (s->p_flags & PF_R ? PROT_READ : 0) | (s->p_flags & PF_W ? PROT_WRITE : 0) |
+                       (s->p_flags & PF_X ? PROT_EXEC : 0);
+            return (struct pages){{r.from & -page, (r.to + page - 1) & -page}, prot};
+        }
+    }
+    return (struct pages){{0}, 0};
 }
 
 static void
-put(struct walk *w, const struct object *o, uintptr_t *word, uintptr_t to, bool *writable)
+close_pages(struct walk *w, struct pages *open)
 {
-    if (is_in(&o->relro, (uintptr_t)word) && !*writable && !(*writable = set_writable(&o->relro, PROT_WRITE))) {
-        w->failed = true; /* a filter, or sealed memory */
+    w->failed |= open->at.to && !protect(open, 0);
+    *open = (struct pages){{0}, 0};
+}
+
+static bool
+open_pages(struct walk *w, const struct object *o, uintptr_t word, struct pages *open)
+{
+    if (is_in(&open->at, word)) {
+        return true;
+    }
+    struct pages p = pages_of(o, word);
+    if (p.prot & PROT_WRITE) {
+        return true;
+    }
+    close_pages(w, open); /* pages may be of both */
+    if (!p.at.to || !protect(&p, PROT_WRITE)) {
+        return false; /* a filter, or sealed memory */
+    }
+    *open = p;
+    return true;
+}
+
+static void
+put(struct walk *w, const struct object *o, uintptr_t *word, uintptr_t to, struct pages *open)
+{
+    if (!open_pages(w, o, (uintptr_t)word, open)) {
+        w->failed = true;
         return;
     }
     __atomic_store_n(word, to, __ATOMIC_RELEASE); /* other threads may be calling through it */
@@ -203,7 +258,7 @@ put(struct walk *w, const struct object *o, uintptr_t *word, uintptr_t to, bool 
 static void
 take(struct walk *w, const struct object *o)
 {
-    bool writable = false;
+    struct pages open = {{0}, 0};
     for (size_t n = 0; n < o->relas[0] + o->relas[1]; n++) {
         const ElfW(Rela) *r = n < o->relas[0] ? &o->rela[0][n] : &o->rela[1][n - o->relas[0]];
         unsigned type = ELF64_R_TYPE(r->r_info);
@@ -214,10 +269,10 @@ take(struct walk *w, const struct object *o)
         uint32_t i = find_export(&w->self, o->strings + s->st_name);
         uintptr_t *word = (uintptr_t *)(o->base + r->r_offset);
         if (i && leads_to_libc(w, o, __atomic_load_n(word, __ATOMIC_RELAXED), type, i)) {
-            put(w, o, word, w->self.base + w->self.symbols[i].st_value, &writable);
+            put(w, o, word, w->self.base + w->self.symbols[i].st_value, &open);
         }
     }
-    w->failed |= writable && !set_writable(&o->relro, 0);
+    close_pages(w, &open);
 }
 
 /* libc and we were there from the start, so they come before all that is new. */

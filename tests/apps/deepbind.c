@@ -2,11 +2,12 @@
  *
  * deepbind: both ends are a library's, which was loaded with RTLD_DEEPBIND and so has its calls from libc.
  * lazy: its calls are bound when they are first made. bound: when it is loaded. sealed: they are read-only then.
+ * text: and they lie among constants.
  * twice: it is loaded again, and after something else was unloaded. name: it is asked for by its name, which is found
  * where this program's file says, and so without RTLD_DEEPBIND too. plain: without. Sanitizers end a program that
  * asks for RTLD_DEEPBIND.
  */
-/* run: modes lazy bound sealed twice name plain */
+/* run: modes lazy bound sealed text twice name plain */
 /* run: notsan */
 /* run: noasan */
 /* cc: -ldl -Wl,-rpath,$ORIGIN -Wl,--enable-new-dtags */
@@ -87,7 +88,7 @@ main(int argc, char **argv)
     struct app_task t;
     int lfd = app_listen();
     int how = mode("plain") ? RTLD_NOW : RTLD_DEEPBIND | (mode("lazy") || mode("twice") ? RTLD_LAZY : RTLD_NOW);
-    const char *name = mode("sealed") ? "deepbind_now.so" : "deepbind.so";
+    const char *name = mode("sealed") ? "deepbind_now.so" : mode("text") ? "deepbind_text.so" : "deepbind.so";
     if (mode("twice")) {
         void *other = load("exit_notify.so", RTLD_NOW | RTLD_DEEPBIND);
         MUST(load(name, how) && other);
