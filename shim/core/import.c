@@ -10,6 +10,7 @@
 #include <elf.h>
 #include <limits.h>
 #include <link.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -342,19 +343,40 @@ shim_import_take(void *lib, const struct shim_import_mark *mark)
     return w.failed ? MESH_E_IMPORT : MESH_OK;
 }
 
-/* Where the loader looks for a library that code at p asks for by its name alone. */
-static bool
-read_search(uintptr_t p, Dl_serinfo *list, size_t room)
+/* Where the loader looks for a library that code at p asks for by its name alone; code of no object is as the
+ * program's own. On the heap: a thread's stack may be small, the list long. NULL: not known. */
+static Dl_serinfo *
+read_search(uintptr_t p)
 {
     Dl_info info;
     void *map = NULL;
-    Dl_serinfo head;
-    if (!dladdr1((void *)p, &info, &map, RTLD_DL_LINKMAP) || !map || dlinfo(map, RTLD_DI_SERINFOSIZE, &head) != 0 ||
-        head.dls_size > room) {
-        return false;
+    Dl_serinfo head, *list;
+    if (!dladdr1((void *)p, &info, &map, RTLD_DL_LINKMAP) || !map) {
+        map = shim_real.dlopen(NULL, RTLD_LAZY);
+    }
+    if (!map || dlinfo(map, RTLD_DI_SERINFOSIZE, &head) != 0 || !(list = malloc(head.dls_size))) {
+        return NULL;
     }
     *list = head;
-    return dlinfo(map, RTLD_DI_SERINFO, list) == 0;
+    if (dlinfo(map, RTLD_DI_SERINFO, list) != 0) {
+        free(list);
+        return NULL;
+    }
+    return list;
+}
+
+static bool
+is_same(const Dl_serinfo *a, const Dl_serinfo *b)
+{
+    if (!a || !b || a->dls_cnt != b->dls_cnt) {
+        return false;
+    }
+    for (unsigned i = 0; i < a->dls_cnt; i++) {
+        if (strcmp(a->dls_serpath[i].dls_name, b->dls_serpath[i].dls_name) != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool
@@ -363,20 +385,9 @@ shim_import_is_found_from_here(const char *file, uintptr_t caller)
     if (strchr(file, '/')) {
         return !strchr(file, '$');
     }
-    union {
-        Dl_serinfo list;
-        char room[8192];
-    } theirs, here;
-    if (!read_search(caller, &theirs.list, sizeof(theirs)) ||
-        !read_search((uintptr_t)&shim_import_take, &here.list, sizeof(here)) ||
-        theirs.list.dls_cnt != here.list.dls_cnt) {
-        return false;
-    }
-    for (unsigned i = 0; i < here.list.dls_cnt; i++) {
-        const Dl_serpath *a = &theirs.list.dls_serpath[i], *b = &here.list.dls_serpath[i];
-        if (strcmp(a->dls_name, b->dls_name) != 0) {
-            return false;
-        }
-    }
-    return true;
+    Dl_serinfo *theirs = read_search(caller), *here = read_search((uintptr_t)&shim_import_take);
+    bool same = is_same(theirs, here);
+    free(theirs);
+    free(here);
+    return same;
 }

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * deepbind_far: a library that LD_LIBRARY_PATH leads to is asked for by its name, with RTLD_DEEPBIND: what it defines
+ * stands before all else. list: the list is long. small: the thread's stack is not. jit: the code that asks is of no
+ * file. Sanitizers end a program that asks for RTLD_DEEPBIND.
+ */
+/* run: modes list small jit */
+/* run: nomesh */
+/* run: notsan */
+/* run: noasan */
+/* cc: -ldl */
+#include "app.h"
+
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+enum { LONG = 500, STACK = 24 << 10 };
+
+typedef void *opener(const char *file, int flags);
+
+static void
+again(char **argv)
+{
+    char own[PATH_MAX], list[LONG * 32 + PATH_MAX] = "";
+    ssize_t n = CK(readlink("/proc/self/exe", own, sizeof own - 1));
+    own[n] = 0;
+    *strrchr(own, '/') = 0;
+    for (int i = 0, all = strcmp(app_mode, "list") == 0 ? LONG : 1; i < all; i++)
+        sprintf(list + strlen(list), "/no/such/folder/%d:", i);
+    strcat(list, own);
+    CK(setenv("LD_LIBRARY_PATH", list, 1));
+    CK(execv("/proc/self/exe", argv));
+}
+
+/* Calls libc's dlopen, or who stands before it. */
+static opener *
+made(void)
+{
+    static const unsigned char code[] = {
+#if defined(__x86_64__)
+        0x48, 0x83, 0xec, 0x08,             /* sub $8, %rsp */
+        0xff, 0x15, 0x0e, 0x00, 0x00, 0x00, /* call *address */
+        0x48, 0x83, 0xc4, 0x08, 0xc3,       /* add $8, %rsp; ret */
+#elif defined(__aarch64__)
+        0xfd, 0x7b, 0xbf, 0xa9, /* stp x29, x30, [sp, #-16]! */
+        0xa2, 0x00, 0x00, 0x58, /* ldr x2, address */
+        0x40, 0x00, 0x3f, 0xd6, /* blr x2 */
+        0xfd, 0x7b, 0xc1, 0xa8, /* ldp x29, x30, [sp], #16 */
+        0xc0, 0x03, 0x5f, 0xd6, /* ret */
+#endif
+    };
+    opener *to = dlopen;
+    unsigned char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(p != MAP_FAILED);
+    memcpy(p, code, sizeof code);
+    memcpy(p + 24, &to, sizeof to);
+    CK(mprotect(p, 4096, PROT_READ | PROT_EXEC));
+    __builtin___clear_cache((char *)p, (char *)p + 32);
+    return (opener *)(uintptr_t)p;
+}
+
+static void *
+load(void *with)
+{
+    opener *open = strcmp(app_mode, "jit") == 0 ? made() : dlopen;
+    (void)with;
+    return open("deepbind.so", RTLD_NOW | RTLD_DEEPBIND);
+}
+
+int
+main(int argc, char **argv)
+{
+    app_main(argc, argv);
+    if (!getenv("LD_LIBRARY_PATH"))
+        again(argv);
+    void *lib = NULL;
+    if (strcmp(app_mode, "small") == 0) {
+        pthread_t t;
+        pthread_attr_t a;
+        long least = CK(sysconf(_SC_THREAD_STACK_MIN));
+        MUST(pthread_attr_init(&a) == 0);
+        MUST(pthread_attr_setstacksize(&a, (size_t)(least > STACK ? least : STACK)) == 0);
+        MUST(pthread_create(&t, &a, load, NULL) == 0 && pthread_join(t, &lib) == 0);
+    } else {
+        lib = load(NULL);
+    }
+    say("%s\n", lib ? "loaded" : dlerror());
+    MUST(lib);
+    int (*own)(int, void *, void *) = dlsym(lib, "getsockname");
+    const struct { void *dial, *answer, *get, *put; int (*marks)(int), (*kinds)(int); } *deep = dlsym(lib, "deep");
+    MUST(own && deep);
+    say("its own: %d, by itself: %d\n", own(0, NULL, NULL), deep->kinds(0));
+    return 0;
+}
