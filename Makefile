@@ -67,7 +67,7 @@ $(B)/exe/%.o: %.c
 
 $(B)/libmesh.so: $(SHIM_OBJ) shim/sym/libmesh.map
 	@[ "$(V)" = 1 ] || echo "  LD      $@"
-	$(Q)$(CC) -shared -Wl,-soname,libmesh.so $(LDHARD) -Wl,--version-script=shim/sym/libmesh.map -o $@ $(SHIM_OBJ) -ldl
+	$(Q)$(CC) -shared -Wl,-soname,libmesh.so -Wl,--hash-style=gnu $(LDHARD) -Wl,--version-script=shim/sym/libmesh.map -o $@ $(SHIM_OBJ) -ldl
 
 # What OpenSSL's static libraries want besides (zlib and zstd, since Debian 13) is taken in too: the
 # program may have its own.

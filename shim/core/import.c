@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * shim_import: see import.h. Our own functions are found by the hash table that the linker made of our
- * exports [gABI, GNU hash section], which needs neither memory nor the loader: dl_iterate_phdr holds a lock
- * under which the loader must not be asked for a symbol.
+ * exports [gABI, GNU hash section], which needs neither memory nor the loader: it is asked for most names that a
+ * library imports.
  */
 #include "shim/core/import.h"
 
@@ -32,6 +32,7 @@ struct object {
     struct range all, relro; /* all its segments; the pages that the loader made read-only */
     const ElfW(Phdr) *segments;
     unsigned segments_n;
+    const ElfW(Dyn) *dynamic;
     const ElfW(Sym) *symbols;
     const char *strings;
     const uint32_t *hash;
@@ -39,20 +40,12 @@ struct object {
     size_t relas[2];
 };
 
-/* A set of our exports, by their number in our symbol table. */
-enum { EXPORTS = 1024 };
-struct set {
-    uint64_t bits[EXPORTS / 64];
-};
-
 /* One walk over the loaded objects. */
 struct walk {
     struct object self;
-    struct range libc[2]; /* libpthread was a library of its own before glibc 2.34 */
-    unsigned at, first;   /* the number of this object, and of the first that is new */
-    struct set open;      /* calls that are bound when they are first made */
-    struct set to_libc;   /* those of them that will be bound to libc */
-    bool failed;
+    struct range libc[2];      /* libpthread was a library of its own before glibc 2.34 */
+    struct link_map *lib;      /* the first that is new */
+    bool is_new, failed;
 };
 
 static bool
@@ -105,7 +98,6 @@ static bool
 read_object(struct object *o, const struct dl_phdr_info *info)
 {
     uintptr_t page = getauxval(AT_PAGESZ);
-    const ElfW(Dyn) *dynamic = NULL;
     *o = (struct object){.base = info->dlpi_addr, .all.from = UINTPTR_MAX, .segments = info->dlpi_phdr,
                          .segments_n = info->dlpi_phnum};
     for (int i = 0; i < info->dlpi_phnum; i++) {
@@ -117,25 +109,13 @@ read_object(struct object *o, const struct dl_phdr_info *info)
         } else if (p->p_type == PT_GNU_RELRO) {
             o->relro = (struct range){from & -page, to & -page};
         } else if (p->p_type == PT_DYNAMIC) {
-            dynamic = (const ElfW(Dyn) *)from;
+            o->dynamic = (const ElfW(Dyn) *)from;
         }
     }
-    if (dynamic) {
-        read_dynamic(o, dynamic);
+    if (o->dynamic) {
+        read_dynamic(o, o->dynamic);
     }
-    return dynamic && o->symbols && o->strings;
-}
-
-static bool
-has(const struct set *s, uint32_t i)
-{
-    return s->bits[i / 64] >> (i % 64) & 1;
-}
-
-static void
-add(struct set *s, uint32_t i)
-{
-    s->bits[i / 64] |= UINT64_C(1) << (i % 64);
+    return o->symbols && o->strings;
 }
 
 /* The number of our function of that name, or 0. */
@@ -160,7 +140,7 @@ find_export(const struct object *self, const char *name)
         uint32_t c = chain[i - first];
         const ElfW(Sym) *s = &self->symbols[i];
         if ((c | 1) == (h | 1) && strcmp(self->strings + s->st_name, name) == 0) {
-            return i < EXPORTS ? i : 0;
+            return i;
         }
         last = c & 1;
     }
@@ -173,19 +153,12 @@ is_libc(const struct walk *w, uintptr_t p)
     return is_in(&w->libc[0], p) || is_in(&w->libc[1], p);
 }
 
-/* Does this word, which calls our export i by its name, lead to libc? One that is bound when it is first used leads
+/* Does this word, which calls our export by its name, lead to libc? One that is bound when it is first used leads
  * back into its own object until then; where it will lead is the loader's to say. */
 static bool
-leads_to_libc(struct walk *w, const struct object *o, uintptr_t at, unsigned type, uint32_t i)
+leads_to_libc(const struct walk *w, const struct object *o, uintptr_t at, unsigned type, const char *name)
 {
-    if (is_libc(w, at)) {
-        return true;
-    }
-    if (type != IS_SLOT || !is_in(&o->all, at)) {
-        return false;
-    }
-    add(&w->open, i);
-    return has(&w->to_libc, i);
+    return is_libc(w, at) || (type == IS_SLOT && is_in(&o->all, at) && is_libc(w, shim_real_symbol(w->lib, name)));
 }
 
 /* Pages, and what may be done with them. */
@@ -267,16 +240,18 @@ take(struct walk *w, const struct object *o)
         if ((type != IS_SLOT && type != IS_ENTRY && type != IS_ADDRESS) || r->r_addend || s->st_shndx != SHN_UNDEF) {
             continue;
         }
-        uint32_t i = find_export(&w->self, o->strings + s->st_name);
+        const char *name = o->strings + s->st_name;
+        uint32_t i = find_export(&w->self, name);
         uintptr_t *word = (uintptr_t *)(o->base + r->r_offset);
-        if (i && leads_to_libc(w, o, __atomic_load_n(word, __ATOMIC_RELAXED), type, i)) {
+        if (i && leads_to_libc(w, o, __atomic_load_n(word, __ATOMIC_RELAXED), type, name)) {
             put(w, o, word, w->self.base + w->self.symbols[i].st_value, &open);
         }
     }
     close_pages(w, &open);
 }
 
-/* libc and we were there from the start, so they come before all that is new. */
+/* libc and we were there from the start, so they come before all that is new. The walk takes a lock that is inside the
+ * loader's own, so symbols may be asked for where that is held. */
 static int
 look(struct dl_phdr_info *info, size_t size, void *arg)
 {
@@ -284,63 +259,45 @@ look(struct dl_phdr_info *info, size_t size, void *arg)
     struct object o;
     (void)size;
     const char *slash = strrchr(info->dlpi_name, '/'), *name = slash ? slash + 1 : info->dlpi_name;
-    unsigned at = w->at++;
-    if (!read_object(&o, info)) {
+    bool readable = read_object(&o, info);
+    w->is_new |= o.dynamic == w->lib->l_ld;
+    if (!readable) {
         return 0;
     }
-    if (is_in(&o.all, (uintptr_t)&shim_import_take)) {
+    if (w->is_new && w->self.hash) {
+        take(w, &o);
+    } else if (is_in(&o.all, (uintptr_t)&shim_import_take)) {
         w->self = o;
     } else if (strcmp(name, "libc.so.6") == 0) {
         w->libc[0] = o.all;
     } else if (strcmp(name, "libpthread.so.0") == 0) {
         w->libc[1] = o.all;
-    } else if (at >= w->first && w->self.hash) {
-        take(w, &o);
     }
     return 0;
 }
 
 static int
-count(struct dl_phdr_info *info, size_t size, void *arg)
+read_loads(struct dl_phdr_info *info, size_t size, void *arg)
 {
-    struct shim_import_mark *m = arg;
     (void)size;
-    m->objects++;
-    m->unloaded = info->dlpi_subs;
-    return 0;
+    *(unsigned long long *)arg = info->dlpi_adds;
+    return 1;
 }
 
-void
-shim_import_mark(struct shim_import_mark *mark)
+unsigned long long
+shim_import_loads(void)
 {
-    *mark = (struct shim_import_mark){0};
-    (void)dl_iterate_phdr(count, mark);
-}
-
-/* What the loader would bind our export i to, for lib. */
-static bool
-binds_to_libc(const struct walk *w, void *lib, uint32_t i)
-{
-    return is_libc(w, shim_real_symbol(lib, w->self.strings + w->self.symbols[i].st_name));
+    unsigned long long n = 0;
+    (void)dl_iterate_phdr(read_loads, &n);
+    return n;
 }
 
 enum mesh_err
-shim_import_take(void *lib, const struct shim_import_mark *mark)
+shim_import_take(void *lib)
 {
-    struct shim_import_mark now;
-    shim_import_mark(&now);
-    struct walk w = {.first = now.unloaded == mark->unloaded ? mark->objects : 0};
+    struct walk w = {.lib = lib};
     (void)dl_iterate_phdr(look, &w);
-    for (uint32_t i = 0; i < EXPORTS; i++) {
-        if (has(&w.open, i) && binds_to_libc(&w, lib, i)) {
-            add(&w.to_libc, i);
-        }
-    }
-    if (memcmp(&w.to_libc, &(struct set){{0}}, sizeof(w.to_libc)) != 0) {
-        w.at = 0;
-        (void)dl_iterate_phdr(look, &w);
-    }
-    return w.failed ? MESH_E_IMPORT : MESH_OK;
+    return w.failed || !w.self.hash ? MESH_E_IMPORT : MESH_OK;
 }
 
 /* Where the loader looks for a library that code at p asks for by its name alone; code of no object is as the

@@ -18,19 +18,14 @@
 
 #include "mesh/err.h"
 
-/* What was loaded at one time, so that only what is new must be looked at. */
-struct shim_import_mark {
-    unsigned objects;
-    unsigned long long unloaded;
-};
+/* How many objects were ever loaded. */
+unsigned long long shim_import_loads(void);
 
-/* Any thread, no lock of ours; the loader's own lock is taken. */
-void shim_import_mark(struct shim_import_mark *mark);
-
-/* For all objects that are new since mark, or for all if others were unloaded meanwhile. `lib`: what dlopen
- * returned; its reference is borrowed. MESH_E_IMPORT: pages could not be made writable, so that some calls
- * go past us. May change dlerror(3). */
-enum mesh_err shim_import_take(void *lib, const struct shim_import_mark *mark);
+/* For a library that dlopen has just loaded, and all that came after it: what it needs, what its constructors loaded.
+ * To be called under the loader's lock, within which dlopen returned: other threads' libraries are either
+ * complete or not there, and this one's is not yet known to them. `lib`: what dlopen returned; its reference is
+ * borrowed. MESH_E_IMPORT: pages could not be made writable, so that some calls go past us. */
+enum mesh_err shim_import_take(void *lib);
 
 /* Would dlopen(file) of code at `caller` find the same as dlopen(file) of ours? Not if it is looked for in a place
  * that the caller's own file names (RPATH, RUNPATH, $ORIGIN). */

@@ -71,20 +71,82 @@ __asm__(".text\n"
         ".size dlopen, . - dlopen\n");
 #endif
 
+/* A load with RTLD_DEEPBIND. */
+struct load {
+    const char *file;
+    int flags;
+    unsigned long long before; /* how much was ever loaded */
+    void *lib;
+    enum mesh_err e;
+    bool done;
+};
+
 /* Here libc sees us as the caller; sym_dlopen_how has found that to be no matter. */
+static void
+load(struct load *l)
+{
+    l->done = true;
+    if (!l->lib) {
+        l->before = shim_import_loads();
+        l->lib = shim_real.dlopen(l->file, l->flags);
+    }
+    int saved = errno;
+    if (l->lib && shim_import_loads() != l->before) {
+        l->e = shim_import_take(l->lib);
+    }
+    errno = saved;
+}
+
+/* What this thread is to do under the loader's lock. */
+static __thread struct load *waiting;
+
+static void
+nowhere(void)
+{
+}
+
+/* The loader's lock has no name. But dlsym holds it while it asks an indirect function where it leads [gABI,
+ * STT_GNU_IFUNC], and this is where ours is asked. Without the lock another thread's dlopen would give the library away
+ * before it is ours, and a library that the loader is just at work on would be changed under it. */
+__attribute__((used)) static void (*load_waiting(void))(void)
+{
+    struct load *l = waiting;
+    if (l && !l->done) {
+        load(l);
+    }
+    return nowhere;
+}
+
+void libmesh_load(void) __attribute__((ifunc("load_waiting"), visibility("default")));
+
+static void
+load_locked(struct load *l)
+{
+    struct load *outer = waiting; /* of a library whose constructor loads another */
+    waiting = l;
+    l->done = false;
+    (void)shim_real_symbol(RTLD_DEFAULT, "libmesh_load"); /* dlsym is declared to call nothing of this file */
+    waiting = outer;
+    if (!l->done) { /* another dlsym than libc's */
+        load(l);
+    }
+}
+
 static void *
 load_deep(const char *file, int flags)
 {
-    struct shim_import_mark mark;
-    shim_import_mark(&mark);
-    void *lib = shim_real.dlopen(file, flags);
+    struct load l = {.file = file, .flags = flags};
+    load_locked(&l);
+    if (!l.lib && (l.lib = shim_real.dlopen(file, flags))) { /* once more, so that dlerror tells why not */
+        load_locked(&l);
+    }
     int saved = errno;
-    if (lib && shim_import_take(lib, &mark) != MESH_OK) {
-        shim_stat_err(MESH_E_IMPORT);
-        shim_log_error("%s: %s", file, mesh_err_text(MESH_E_IMPORT));
+    if (l.e != MESH_OK) {
+        shim_stat_err(l.e);
+        shim_log_error("%s: %s", file, mesh_err_text(l.e));
     }
     errno = saved;
-    return lib;
+    return l.lib;
 }
 
 struct sym_jump

@@ -2,21 +2,32 @@
  *
  * deepbind_far: a library that LD_LIBRARY_PATH leads to is asked for by its name, with RTLD_DEEPBIND: what it defines
  * stands before all else. list: the list is long. small: the thread's stack is not. jit: the code that asks is of no
- * file. Sanitizers end a program that asks for RTLD_DEEPBIND.
+ * file. drops: another library goes meanwhile, and who calls the program's own function goes on to. threads: all of them
+ * have it complete, and libc's functions from where the program has them. Sanitizers end a program that asks for RTLD_DEEPBIND.
  */
-/* run: modes list small jit */
+/* run: modes list small jit drops threads */
 /* run: nomesh */
 /* run: notsan */
 /* run: noasan */
-/* cc: -ldl */
+/* cc: -ldl -rdynamic */
 #include "app.h"
 
 #include <dlfcn.h>
 #include <sys/mman.h>
 
-enum { LONG = 500, STACK = 24 << 10 };
+enum { LONG = 500, STACK = 24 << 10, THREADS = 3, ROUNDS = 300 };
+
+static const char *const libraries[] = {"deepbind_now.so", "deepbind_text.so", "deepbind.so"};
+static pthread_barrier_t together;
 
 typedef void *opener(const char *file, int flags);
+
+/* The program's own, whatever libc has. */
+int
+sockatmark(int fd)
+{
+    return 4400 + (fd < 0);
+}
 
 static void
 again(char **argv)
@@ -67,12 +78,61 @@ load(void *with)
     return open("deepbind.so", RTLD_NOW | RTLD_DEEPBIND);
 }
 
+static void
+drops(void)
+{
+    void *lib = dlopen("deepbind_calls.so", RTLD_LAZY), *deep = dlopen("deepbind_drops.so", RTLD_LAZY | RTLD_DEEPBIND);
+    MUST(lib && deep);
+    int (*ordinary)(int) = dlsym(lib, "calls"), (*apart)(int) = dlsym(deep, "calls");
+    say("the program's: %d, libc's: %d\n", ordinary(-1), apart(-1));
+}
+
+/* Every other round each thread loads another library. */
+static void *
+load_many(void *me)
+{
+    long others = 0;
+    for (size_t i = 0; i < ROUNDS; i++) {
+        pthread_barrier_wait(&together);
+        void *lib = dlopen(libraries[(i + i % 2 * (size_t)me) % THREADS], RTLD_NOW | RTLD_DEEPBIND);
+        MUST(lib);
+        void *const *deep = dlsym(lib, "deep");
+        MUST(deep);
+        others += deep[2] != (void *)read || deep[3] != (void *)write;
+        pthread_barrier_wait(&together);
+        dlclose(lib);
+    }
+    return (void *)others;
+}
+
+static void
+threads(void)
+{
+    pthread_t t[THREADS];
+    MUST(pthread_barrier_init(&together, NULL, THREADS) == 0);
+    for (size_t i = 0; i < THREADS; i++)
+        MUST(pthread_create(&t[i], NULL, load_many, (void *)i) == 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        void *others;
+        MUST(pthread_join(t[i], &others) == 0);
+        say("functions of others: %ld\n", (long)others);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
     app_main(argc, argv);
     if (!getenv("LD_LIBRARY_PATH"))
         again(argv);
+    if (strcmp(app_mode, "drops") == 0) {
+        drops();
+        return 0;
+    }
+    if (strcmp(app_mode, "threads") == 0) {
+        threads();
+        return 0;
+    }
     void *lib = NULL;
     if (strcmp(app_mode, "small") == 0) {
         pthread_t t;
