@@ -23,7 +23,7 @@ $(B)/apps/%.so: tests/apps/lib/%.c
 	@mkdir -p $(@D)
 	@[ "$(V)" = 1 ] || echo "  LD      $@"
 	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -fPIC -shared $< -o $@ -L$(@D) $$(sed -n 's,^/\* cc: \(.*\) \*/,\1,p' $<)
-$(B)/apps/deepbind.so $(B)/apps/deepbind_now.so $(B)/apps/deepbind_text.so: $(B)/apps/deepbind_dep.so
+$(B)/apps/deepbind.so $(B)/apps/deepbind_now.so $(B)/apps/deepbind_text.so $(B)/apps/deepbind_order.so: $(B)/apps/deepbind_dep.so
 $(B)/apps/deepbind_now.so $(B)/apps/deepbind_text.so: tests/apps/lib/deepbind.c
 $(B)/apps/deepbind_drops.so: tests/apps/lib/deepbind_calls.c
 

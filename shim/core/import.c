@@ -154,11 +154,16 @@ is_libc(const struct walk *w, uintptr_t p)
 }
 
 /* Does this word, which calls our export by its name, lead to libc? One that is bound when it is first used leads
- * back into its own object until then; where it will lead is the loader's to say. */
+ * back into its own object until then, where it may as well have found what it calls; where it will lead is the
+ * loader's to say. An object's own function of that name may come after libc's. */
 static bool
-leads_to_libc(const struct walk *w, const struct object *o, uintptr_t at, unsigned type, const char *name)
+leads_to_libc(const struct walk *w, const struct object *o, uintptr_t at, unsigned type, const ElfW(Sym) *s)
 {
-    return is_libc(w, at) || (type == IS_SLOT && is_in(&o->all, at) && is_libc(w, shim_real_symbol(w->lib, name)));
+    if (is_libc(w, at)) {
+        return true;
+    }
+    bool own = s->st_shndx != SHN_UNDEF && at == o->base + s->st_value;
+    return type == IS_SLOT && is_in(&o->all, at) && !own && is_libc(w, shim_real_symbol(w->lib, o->strings + s->st_name));
 }
 
 /* Pages, and what may be done with them. */
@@ -237,13 +242,12 @@ take(struct walk *w, const struct object *o)
         const ElfW(Rela) *r = n < o->relas[0] ? &o->rela[0][n] : &o->rela[1][n - o->relas[0]];
         unsigned type = ELF64_R_TYPE(r->r_info);
         const ElfW(Sym) *s = &o->symbols[ELF64_R_SYM(r->r_info)];
-        if ((type != IS_SLOT && type != IS_ENTRY && type != IS_ADDRESS) || r->r_addend || s->st_shndx != SHN_UNDEF) {
+        if ((type != IS_SLOT && type != IS_ENTRY && type != IS_ADDRESS) || r->r_addend) {
             continue;
         }
-        const char *name = o->strings + s->st_name;
-        uint32_t i = find_export(&w->self, name);
+        uint32_t i = find_export(&w->self, o->strings + s->st_name);
         uintptr_t *word = (uintptr_t *)(o->base + r->r_offset);
-        if (i && leads_to_libc(w, o, __atomic_load_n(word, __ATOMIC_RELAXED), type, name)) {
+        if (i && leads_to_libc(w, o, __atomic_load_n(word, __ATOMIC_RELAXED), type, s)) {
             put(w, o, word, w->self.base + w->self.symbols[i].st_value, &open);
         }
     }

@@ -2,10 +2,10 @@
  *
  * deepbind_far: a library that LD_LIBRARY_PATH leads to is asked for by its name, with RTLD_DEEPBIND: what it defines
  * stands before all else. list: the list is long. small: the thread's stack is not. jit: the code that asks is of no
- * file. drops: another library goes meanwhile, and who calls the program's own function goes on to. threads: all of them
+ * file. order: libc stands before a library's own functions. drops: another library goes meanwhile, and who calls the program's own function goes on to. threads: all of them
  * have it complete, and libc's functions from where the program has them. Sanitizers end a program that asks for RTLD_DEEPBIND.
  */
-/* run: modes list small jit drops threads */
+/* run: modes list small jit order drops threads */
 /* run: nomesh */
 /* run: notsan */
 /* run: noasan */
@@ -87,6 +87,16 @@ drops(void)
     say("the program's: %d, libc's: %d\n", ordinary(-1), apart(-1));
 }
 
+/* As in the program that defines none by that name: this one asks for what is before libc's. */
+static void
+order(void)
+{
+    void *lib = dlopen("deepbind_order.so", RTLD_NOW | RTLD_DEEPBIND);
+    MUST(lib);
+    void *(*mine)(void) = dlsym(lib, "mine");
+    say("others: %d\n", mine() != dlsym(RTLD_NEXT, "sockatmark"));
+}
+
 /* Every other round each thread loads another library. */
 static void *
 load_many(void *me)
@@ -125,6 +135,10 @@ main(int argc, char **argv)
     app_main(argc, argv);
     if (!getenv("LD_LIBRARY_PATH"))
         again(argv);
+    if (strcmp(app_mode, "order") == 0) {
+        order();
+        return 0;
+    }
     if (strcmp(app_mode, "drops") == 0) {
         drops();
         return 0;

@@ -4,9 +4,16 @@
  * with RTLD_DEEPBIND it stands before libc's.
  */
 int sockatmark(int fd);
+void *mine(void);
 
 int
 sockatmark(int fd)
 {
     return 4200 + (fd < 0);
+}
+
+void *
+mine(void)
+{
+    return (void *)sockatmark;
 }
