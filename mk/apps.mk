@@ -16,7 +16,7 @@ $(B)/apps/%: tests/apps/%.c $(wildcard tests/apps/*.h)
 	@mkdir -p $(@D)
 	@[ "$(V)" = 1 ] || echo "  CC      $<"
 	$(Q)cc=$$(sed -n 's,^/\* cc: \(.*\) \*/,\1,p' $<); case $$cc in *-static*) san=-fno-sanitize=all ;; esac; \
-	  $(CC) $(APPS_CFLAGS) $$san $$cc $< -o $@ -pthread
+	  $(CC) $(APPS_CFLAGS) $$san -L$(@D) $< -o $@ $$cc -pthread
 
 # Libraries that a program loads. A "cc:" line names what they need of each other, too.
 $(B)/apps/%.so: tests/apps/lib/%.c
@@ -25,6 +25,7 @@ $(B)/apps/%.so: tests/apps/lib/%.c
 	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -fPIC -shared $< -o $@ -L$(@D) $$(sed -n 's,^/\* cc: \(.*\) \*/,\1,p' $<)
 $(B)/apps/deepbind.so $(B)/apps/deepbind_now.so $(B)/apps/deepbind_text.so $(B)/apps/deepbind_order.so: $(B)/apps/deepbind_dep.so
 $(B)/apps/deepbind_now.so $(B)/apps/deepbind_text.so: tests/apps/lib/deepbind.c
+$(B)/apps/deepbind_early: $(B)/apps/deepbind_first.so
 $(B)/apps/deepbind_drops.so: tests/apps/lib/deepbind_calls.c
 
 $(B)/fault/%: tests/fault/%.c tests/apps/app.h

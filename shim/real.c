@@ -165,8 +165,13 @@ shim_real_symbol(void *lib, const char *name)
 uintptr_t
 shim_real_dlopen(void)
 {
-    uintptr_t now = (uintptr_t)shim_real.dlopen;
-    return now == (uintptr_t)early_dlopen ? (uintptr_t)dlsym(RTLD_NEXT, "dlopen") : now;
+    return shim_real_is_ready() ? (uintptr_t)shim_real.dlopen : (uintptr_t)dlsym(RTLD_NEXT, "dlopen");
+}
+
+bool
+shim_real_is_ready(void)
+{
+    return (uintptr_t)shim_real.dlopen != (uintptr_t)early_dlopen;
 }
 
 const char *

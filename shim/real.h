@@ -63,6 +63,8 @@ void *shim_real_load(const char *path, const char *symbol);
 uintptr_t shim_real_symbol(void *lib, const char *name);
 /* The next dlopen, also before everything is resolved: for who must jump there, not call. */
 uintptr_t shim_real_dlopen(void);
+/* False: shim_real_init is still to come, other libraries' constructors run. */
+bool shim_real_is_ready(void);
 /* The file that holds this code, "" if unknown. */
 const char *shim_real_self(void);
 

@@ -153,7 +153,10 @@ struct sym_jump
 sym_dlopen_how(const char *file, int flags, uintptr_t caller)
 {
     struct sym_jump libc = {shim_real_dlopen(), flags};
-    if (!(flags & RTLD_DEEPBIND) || !file || !shim_env.on) {
+    /* What is loaded before our constructor has run is there to stay: ours, too, and if it shall not be, it goes on
+     * to libc from us. */
+    bool off = !shim_env.on && shim_real_is_ready();
+    if (!(flags & RTLD_DEEPBIND) || !file || off) {
         return libc;
     }
     if (shim_import_is_found_from_here(file, caller)) {
