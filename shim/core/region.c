@@ -6,6 +6,7 @@
  * system calls), so every use compares the file behind it with the one that was mapped.
  */
 #include "shim/core/region.h"
+#include "shim/core/room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -94,11 +95,23 @@ make_room(int fd)
 }
 
 static int
-make_file(void)
+new_file(void)
 {
     int fd = (int)sys_call(SYS_memfd_create, "libmesh", MFD_CLOEXEC | 8 /* MFD_NOEXEC_SEAL */, 0, 0);
     if (fd == -EINVAL) {
         fd = (int)sys_call(SYS_memfd_create, "libmesh", MFD_CLOEXEC | MFD_ALLOW_SEALING, 0, 0);
+    }
+    return fd;
+}
+
+static int
+make_file(void)
+{
+    struct shim_room room;
+    int fd = new_file();
+    if (fd == -EMFILE && shim_room_make(&room)) {
+        fd = new_file();
+        shim_room_end(&room);
     }
     if (fd < 0) {
         return -1;
@@ -113,16 +126,13 @@ make_file(void)
 
 /* The lowest free number from `from` on. That, or one below, if there is no such limit. */
 static int
-dup_from(int fd, long from, const struct rlimit *l)
+dup_from(int fd, long from)
 {
-    struct rlimit up = {l->rlim_max, l->rlim_max};
-    bool low = l->rlim_cur < l->rlim_max;
-    if (low && sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &up, 0) != 0) {
-        return -1;
-    }
+    struct shim_room room;
+    bool made = shim_room_make(&room);
     int r = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, from);
-    if (low) {
-        (void)sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, l, 0);
+    if (made) {
+        shim_room_end(&room);
     }
     return r;
 }
@@ -153,11 +163,11 @@ dup_high(int fd)
         return -1;
     }
     if (l.rlim_max >= HIGH_FD + 64) {
-        return dup_from(fd, l.rlim_cur > HIGH_FD ? (long)l.rlim_cur : HIGH_FD, &l);
+        return dup_from(fd, l.rlim_cur > HIGH_FD ? (long)l.rlim_cur : HIGH_FD);
     }
     r = -1;
     for (long n = (long)l.rlim_max - 1; r < 0 && n > 2; n--) {
-        r = dup_from(fd, n, &l);
+        r = dup_from(fd, n);
     }
     return r;
 }

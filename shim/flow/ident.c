@@ -15,6 +15,7 @@
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
 #include "shim/core/region.h"
+#include "shim/core/room.h"
 #include "shim/core/stat.h"
 #include "shim/flow/resume.h"
 #include "shim/flow/work.h"
@@ -120,6 +121,18 @@ load_engine(void)
     return MESH_OK;
 }
 
+static enum mesh_err
+find_engine(void)
+{
+    struct shim_room room;
+    enum mesh_err e = load_engine();
+    if (e == MESH_E_NO_FD && shim_room_make(&room)) {
+        e = load_engine();
+        shim_room_end(&room);
+    }
+    return e;
+}
+
 enum mesh_err
 shim_ident_engine(void)
 {
@@ -129,7 +142,7 @@ shim_ident_engine(void)
     if (!shim_private_enter(&lock)) {
         return MESH_E_ENGINE;
     }
-    enum mesh_err e = atomic_load(&shim_tls) ? MESH_OK : load_engine();
+    enum mesh_err e = atomic_load(&shim_tls) ? MESH_OK : find_engine();
     shim_private_leave(&lock);
     return e;
 }
@@ -180,7 +193,7 @@ fetch_patiently(void)
 static enum mesh_err
 ready_locked(void)
 {
-    enum mesh_err e = atomic_load(&shim_tls) ? MESH_OK : load_engine();
+    enum mesh_err e = atomic_load(&shim_tls) ? MESH_OK : find_engine();
     uint64_t now = wall();
     if (e != MESH_OK || now < atomic_load(&renew_at)) {
         return e;

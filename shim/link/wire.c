@@ -13,6 +13,7 @@
 
 #include "shim/core/env.h"
 #include "shim/core/fdtab.h"
+#include "shim/core/room.h"
 #include "shim/real.h"
 
 /* Out of the way of programs that count on low numbers [interposition 2.7]. */
@@ -256,10 +257,9 @@ exchange(int fd, struct shim_wire_call *c, uint64_t deadline)
     return recv_all(fd, c->rep, h.len, c->fd, deadline);
 }
 
-enum mesh_err
-shim_wire_call(struct shim_wire_call *c, int timeout_ms)
+static enum mesh_err
+call(struct shim_wire_call *c, uint64_t deadline)
 {
-    uint64_t deadline = shim_now() + (uint64_t)timeout_ms * 1000000;
     int fd = -1;
     c->fd[0] = c->fd[1] = -1;
     c->rep_len = 0;
@@ -274,6 +274,19 @@ shim_wire_call(struct shim_wire_call *c, int timeout_ms)
             (void)sys_close(c->fd[i]);
             c->fd[i] = -1;
         }
+    }
+    return e;
+}
+
+enum mesh_err
+shim_wire_call(struct shim_wire_call *c, int timeout_ms)
+{
+    uint64_t deadline = shim_now() + (uint64_t)timeout_ms * 1000000;
+    struct shim_room room;
+    enum mesh_err e = call(c, deadline);
+    if (e == MESH_E_NO_FD && shim_room_make(&room)) {
+        e = call(c, deadline);
+        shim_room_end(&room);
     }
     return e;
 }

@@ -12,6 +12,7 @@
  *     b        sends, without waiting or reading, until it must stop: what stopped it
  *     f        "descriptors N": how many are open
  *     l N      sets RLIMIT_NOFILE so that N more numbers are free; -1: as many as possible
+ *     L N      the same for the hard limit, for good
  *     s        listens on an ephemeral port and closes    ok, or what failed
  */
 #include "app.h"
@@ -150,7 +151,7 @@ descriptors(void)
 
 /* What is open lies densely, so the limit counts the free numbers. */
 static const char *
-limit(int n)
+limit(int n, int hard)
 {
     struct rlimit lim;
     CK(getrlimit(RLIMIT_NOFILE, &lim));
@@ -158,6 +159,7 @@ limit(int n)
     CK(setrlimit(RLIMIT_NOFILE, &lim));
     if (n >= 0) {
         lim.rlim_cur = (rlim_t)(lowest_free() + n);
+        lim.rlim_max = hard ? lim.rlim_cur : lim.rlim_max;
         CK(setrlimit(RLIMIT_NOFILE, &lim));
     }
     return "ok";
@@ -188,7 +190,8 @@ obey(const char *line)
     case 'e': return echo_all();
     case 'b': return blast();
     case 'f': return descriptors();
-    case 'l': return limit(n);
+    case 'l': return limit(n, 0);
+    case 'L': return limit(n, 1);
     case 's': return serve();
     default: return "what?";
     }
@@ -202,7 +205,7 @@ main(int argc, char **argv)
     app_addr = (struct sockaddr_in){.sin_family = AF_INET,
                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                                     .sin_port = htons((in_port_t)atoi(argv[1]))};
-    limit(-1);
+    limit(-1, 0);
     while (fgets(line, sizeof line, stdin))
         say("%s\n", obey(line));
     return 0;
