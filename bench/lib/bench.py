@@ -127,7 +127,7 @@ def row_run(bench, row, only=None, pairs=None, progress=lambda share: None):
     result['left_out'] = [s for s in row.systems if s not in names]
     try:
         for name in names:
-            why = systems.missing(name)
+            why = systems.missing(name, bench.layouts[row.layout])
             try:
                 if why is None:
                     instances[name] = row.open(bench, name, bench.layouts[row.layout])

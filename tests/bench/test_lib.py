@@ -9,14 +9,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
+from unittest import mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 sys.dont_write_bytecode = True
 
-from bench.lib import bench, cgroup, conf, net, plan, plot, postgres, procs, report, row, stats, systems, wire  # noqa: E402
+from bench.lib import bench, cgroup, conf, net, plan, plot, postgres, procs, proof, report, row, stats, systems, wire  # noqa: E402
 from bench.rows import events, process  # noqa: E402
 
 
@@ -221,6 +223,58 @@ class Wire(unittest.TestCase):
         self.assertIsNone(wire.payload(ip[:9] + b'\x11' + ip[10:] + tcp, 443))
 
 
+class Proof(unittest.TestCase):
+    AES128, AES256 = 'TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384'
+
+    def wire(self, name, cipher, plain=False, served=False, version='TLSv1.3'):
+        with mock.patch.multiple(proof, plain=lambda *_: plain, without_certificate=lambda *_: (served, version, cipher)):
+            return proof.prove_wire(name, ('127.0.0.1', 1), b'ask')
+
+    def test_everybody_has_aes_128_but_who_has_no_choice(self):
+        for name in ('mesh', 'own', 'nginx', 'haproxy', 'ghostunnel'):
+            self.assertEqual(self.wire(name, self.AES128)['cipher'], self.AES128)
+            self.assertRaises(proof.NotProved, self.wire, name, self.AES256)
+        self.assertEqual(self.wire('ztunnel', self.AES256)['cipher'], self.AES256)
+        self.assertRaises(proof.NotProved, self.wire, 'ztunnel', self.AES128)
+
+    def test_who_answers_without_a_certificate_is_none(self):
+        for wrong in ({'plain': True}, {'served': True}, {'version': 'TLSv1.2'}):
+            self.assertRaises(proof.NotProved, self.wire, 'ztunnel', self.AES256, **wrong)
+            self.assertRaises(proof.NotProved, self.wire, 'mesh', self.AES128, **wrong)
+
+    def test_what_proxies_agree_on(self):
+        for name, cipher, group, good in (('nginx', self.AES128, 'X25519', True), ('nginx', self.AES256, 'X25519', False),
+                                          ('ztunnel', self.AES256, 'X25519', True), ('ztunnel', self.AES256, 'P-256', False)):
+            hello = ('TLSv1.3', cipher, group)
+            running, capture = mock.Mock(), mock.Mock()
+            running.name, running.wire, capture.hello_from.return_value = name, ('10.0.0.2', 1), hello
+            with mock.patch.object(wire, 'Capture', return_value=capture), mock.patch.object(proof, 'plain', return_value=True):
+                if good:
+                    self.assertEqual(proof.between(running, b'ask'), hello)
+                else:
+                    self.assertRaises(proof.NotProved, proof.between, running, b'ask')
+            capture.close.assert_called_once()
+
+    def test_a_server_beside_its_proxies_is_seen(self):
+        with socket.create_server(('127.0.0.1', 0)) as listener:
+            address = listener.getsockname()
+
+            def serve(reply):
+                s, _ = listener.accept()
+                with s:
+                    s.recv(100)
+                    s.sendall(reply)
+            for reply, want in ((b'+PONG', True), (b'\x15\x03\x03', False), (b'', False)):
+                t = threading.Thread(target=serve, args=(reply,))
+                t.start()
+                self.assertEqual(proof.reached(address, b'PING'), want)
+                t.join()
+        self.assertFalse(proof.reached(address, b'PING'))
+        running = mock.Mock(name='ztunnel', wires=[('127.0.0.1', 1)], closed=[('127.0.0.1', 2)], pair=False)
+        with mock.patch.multiple(proof, prove_wire=lambda *_: {}, reached=lambda *_: True):
+            self.assertRaises(proof.NotProved, proof.prove, running, mock.Mock())
+
+
 class Plots(unittest.TestCase):
     @staticmethod
     def result(open_loop, **rates):
@@ -319,6 +373,16 @@ class Configuration(unittest.TestCase):
             for side in ('client', 'server'):
                 with tempfile.TemporaryDirectory() as d:
                     self.assertTrue(systems.proxy_command(name, side, d, ('127.0.0.1', 1), ('127.0.0.1', 2)))
+
+    def test_ztunnel_needs_a_binary_and_two_hosts(self):
+        here, apart = mock.Mock(two_hosts=False), mock.Mock(two_hosts=True)
+        with mock.patch.dict(os.environ, ZTUNNEL='/bin/true'), tempfile.TemporaryDirectory() as d:
+            self.assertIsNone(systems.missing('ztunnel', apart))
+            self.assertIn('namespace', systems.missing('ztunnel', here))
+            self.assertEqual(systems.proxy_command('ztunnel', 'client', d, ('10.0.0.1', 1), ('10.0.0.2', 2)), ['/bin/true', 'proxy'])
+            self.assertTrue(os.path.exists(systems.proxy_environment('ztunnel', 'client', d)['LOCAL_XDS_PATH']))
+        with mock.patch.dict(os.environ, ZTUNNEL='/nowhere'):
+            self.assertIn('$ZTUNNEL', systems.missing('ztunnel', apart))
 
 
 class Accounts(unittest.TestCase):
