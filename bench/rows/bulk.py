@@ -21,7 +21,8 @@ def stream(chunk, quick=True):
                       *timed('--protocol', 'sink', '--size', MB, '--chunk', chunk, '--pipeline', 8, '--max')),
                [ratio('rate', 'bare', 0.5, 0.65, what='MB/s', limit=stream_limit), ratio('rate', 'own', 1.1, 1.5, what='MB/s')] +
                [ratio('rate', s, 2, 4, what='MB/s') for s in PAIRS[:-1]] +
-               [added('cpu_s_per_gb', 'bare', what='CPU-seconds added for a GB', unit='s')], quick=quick,
+               [ratio('rate', 'ztunnel', what='MB/s'),
+                added('cpu_s_per_gb', 'bare', what='CPU-seconds added for a GB', unit='s')], quick=quick,
                metrics=('rate', 'cpu_s_per_gb'))
 
 

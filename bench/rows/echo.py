@@ -57,7 +57,8 @@ def cost(rate, quick=True):
                L4, driven(echo(256), *timed('--size', 256, '--connections', 16, '--rate', rate)),
                [added('cpu_us', 'bare', 3, 1.5, what='CPU-seconds added for a million requests', unit='s',
                       limit=lambda b, mids: 2 * aead(b, 256) / 1e3),
-                tax('haproxy', 1 / 5, 1 / 10), tax('envoy', 1 / 10, 1 / 20), tax('nginx'), tax('stunnel'), tax('own')],
+                tax('haproxy', 1 / 5, 1 / 10), tax('envoy', 1 / 10, 1 / 20)] + [
+                    tax(s) for s in ('nginx', 'stunnel', 'ghostunnel', 'ztunnel', 'own')],
                quick=quick, metrics=('cpu_us', 'rate', 'p50_us', 'p99_us'))
 
 

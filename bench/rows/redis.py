@@ -17,7 +17,7 @@ def goals(size, records, bare, own):
     return [ratio('rate', 'bare', *bare, what='requests/s', limit=ratio_limit(size, records)),
             ratio('rate', 'own', *own, what='requests/s'),
             ratio('rate', 'haproxy', 2, 3, what='requests/s')] + [
-        ratio('rate', s, what='requests/s') for s in ('nginx', 'stunnel', 'envoy', 'ghostunnel')] + [
+        ratio('rate', s, what='requests/s') for s in ('nginx', 'stunnel', 'envoy', 'ghostunnel', 'ztunnel')] + [
         ratio('cpu_us', s, high=False, what='CPU of a request') for s in ('bare', 'own', 'haproxy', 'envoy')]
 
 
