@@ -92,7 +92,7 @@ enum shim_rx_state {
 #define SHIM_HOLDERS 4u
 
 /* Goes up with every change of struct shim_slot: an image of another build must not go on with it. */
-#define SHIM_SLOT_LAYOUT 7u
+#define SHIM_SLOT_LAYOUT 8u
 
 struct shim_slot {
     struct shim_lock rx_lock, tx_lock; /* outlive the content: see shim_slot_alloc */
@@ -134,6 +134,7 @@ struct shim_slot {
     _Atomic uint32_t rx_sleepers; /* readers asleep in a MSG_PEEK, without the lock */
     _Atomic uint8_t rx_offset;    /* SO_PEEK_OFF may be set: they wait for the lock first */
     _Atomic uint8_t tuned;        /* KEPT: bits of flow/sockopt.c */
+    _Atomic uint8_t watched;      /* bits of flow/io.c: how it is in sets of epoll */
 
     _Atomic uint32_t tx_spill; /* ciphertext [tx_off, tx_len) that must go first, or 0 */
     uint32_t tx_len, tx_off;

@@ -39,6 +39,24 @@ shim_io_is_nonblocking(int fd, int flags)
     return fl >= 0 && (fl & O_NONBLOCK);
 }
 
+enum { LEVEL = 1, EDGE = 2 };
+
+void
+shim_io_watched(int fd, bool edge)
+{
+    struct shim_slot *s = shim_fd_kind(fd) == SHIM_FD_CONN ? shim_conn_slot(fd) : NULL;
+    if (s) {
+        atomic_fetch_or(&s->watched, edge ? EDGE : LEVEL);
+    }
+}
+
+bool
+shim_io_is_sliced(int fd, int flags)
+{
+    const struct shim_slot *s = shim_conn_slot(fd);
+    return s && atomic_load(&s->watched) == LEVEL && shim_io_is_nonblocking(fd, flags);
+}
+
 /* The kernel's layout, for asking about handlers without libc's sigaction (it may be hooked). */
 struct kernel_sigaction {
     void *handler;
@@ -480,6 +498,9 @@ shim_io_write(int fd, const struct iovec *iov, int cnt, int flags)
     }
     if (flags & MSG_OOB) {
         return -EOPNOTSUPP; /* an urgent byte would tear the TLS stream */
+    }
+    if (total > SHIM_IO_SLICE && shim_io_is_sliced(fd, flags)) {
+        data.left = total = SHIM_IO_SLICE;
     }
     for (;;) {
         struct shim_slot *s = shim_conn_slot(fd);

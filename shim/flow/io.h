@@ -21,6 +21,9 @@ ssize_t shim_io_splice(int in, off_t *in_off, int out, off_t *out_off, size_t n,
 /* FIONREAD. */
 int shim_io_available(int fd);
 
+/* fd was put into a set of epoll, edge-triggered or not. Any thread. */
+void shim_io_watched(int fd, bool edge);
+
 /* Before a call on another descriptor that may sleep: drives our work until fd is ready or nothing
  * is left to drive. 0, or -EINTR. */
 int shim_io_before(int fd, short events);

@@ -10,6 +10,12 @@
 
 #include "shim/core/slot.h"
 
+/* While a program of one thread writes, all its other clients wait, and sealing takes three times as long as the kernel's
+ * copy. So one call takes that much, and says so, where the program is sure to come back for the rest: it does not
+ * block, and epoll tells it again as long as there is room. Not where it waits for an edge: for that the socket would
+ * have to have been full. */
+#define SHIM_IO_SLICE (8u * SHIM_REC_PLAIN_MAX)
+bool shim_io_is_sliced(int fd, int flags);
 bool shim_io_is_nonblocking(int fd, int flags);
 /* When a call on fd must give up: SO_RCVTIMEO or SO_SNDTIMEO from now. */
 uint64_t shim_io_timeout_of(int fd, int opt);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "shim/flow/io.h"
+#include "shim/flow/io_int.h"
 #include "shim/flow/ksplice.h"
 #include "shim/real.h"
 #include "shim/tls/tls.h"
@@ -31,7 +32,7 @@ shim_io_sendfile(int fd, int in, off_t *off, size_t n)
     }
     uint8_t *buf = shim_scratch_get();
     ssize_t r = buf ? 0 : -ENOMEM;
-    while (r >= 0 && total < n) {
+    while (r >= 0 && total < n && !(total >= SHIM_IO_SLICE && shim_io_is_sliced(fd, 0))) {
         size_t want = n - total < 4 * SHIM_REC_PLAIN_MAX ? n - total : 4 * SHIM_REC_PLAIN_MAX;
         long got = off ? sys_call(SYS_pread64, in, buf, want, pos)
                        : sys_call(SYS_read, in, buf, want, 0);

@@ -20,6 +20,7 @@
 #include "shim/core/lock.h"
 #include "shim/flow/conn.h"
 #include "shim/flow/fresh.h"
+#include "shim/flow/io.h"
 #include "shim/flow/work.h"
 #include "shim/real.h"
 
@@ -245,11 +246,16 @@ shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
     if (op != EPOLL_CTL_DEL && is_gated(fd)) {
         shim_conn_wake(fd);
     }
+    int r;
     if (!needs || (op != EPOLL_CTL_DEL && !ev) || !shim_private_enter(&lock)) {
-        return (int)ctl(epfd, op, fd, ev);
+        r = (int)ctl(epfd, op, fd, ev);
+    } else {
+        r = ctl_locked(epfd, op, fd, ev);
+        shim_private_leave(&lock);
     }
-    int r = ctl_locked(epfd, op, fd, ev);
-    shim_private_leave(&lock);
+    if (r == 0 && op != EPOLL_CTL_DEL) { /* so it can be read */
+        shim_io_watched(fd, ev->events & EPOLLET);
+    }
     return r;
 }
 

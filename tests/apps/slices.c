@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * slices: a server of one thread writes more in a call than it should at once, without blocking, and comes back for the
+ * rest as epoll says. level: as long as there is room. edge: it takes a short write for a full socket and waits for an
+ * edge. both: in two sets, and it waits in the one that tells edges. late: first level-triggered, then not. file: by
+ * sendfile.
+ */
+/* run: modes level edge both late file */
+#include "app.h"
+
+#include <sys/mman.h>
+
+#define TOTAL (24 << 20)
+#define CALL  (3 << 20)
+
+static unsigned char *all;
+
+static void
+client(int unused)
+{
+    (void)unused;
+    int fd = app_connect();
+    app_drain(fd, 0);
+    close(fd);
+}
+
+static int
+mode(const char *name)
+{
+    return strcmp(app_mode, name) == 0;
+}
+
+static int
+watch(int fd, unsigned how)
+{
+    int ep = (int)CK(epoll_create1(0));
+    app_epoll_add(ep, fd, EPOLLOUT | how);
+    return ep;
+}
+
+static void
+await(int ep)
+{
+    struct epoll_event e;
+    MUST(CK(epoll_wait(ep, &e, 1, APP_WAIT)) == 1);
+}
+
+static void
+serve(int fd)
+{
+    int ep = watch(fd, mode("edge") ? EPOLLET : 0), file = (int)CK(memfd_create("all", 0));
+    struct epoll_event to_edge = {.events = EPOLLOUT | EPOLLET, .data.fd = fd};
+    if (mode("both"))
+        ep = watch(fd, EPOLLET);
+    if (mode("late"))
+        CK(epoll_ctl(ep, EPOLL_CTL_MOD, fd, &to_edge));
+    if (mode("file"))
+        app_put(file, all, TOTAL);
+    await(ep);
+    for (off_t at = 0; at < TOTAL;) {
+        size_t n = TOTAL - at < CALL ? (size_t)(TOTAL - at) : CALL;
+        off_t from = at;
+        ssize_t r = mode("file") ? sendfile(fd, file, &from, n) : write(fd, all + at, n);
+        MUST(r > 0 || errno == EAGAIN);
+        at += r > 0 ? r : 0;
+        if (r < (ssize_t)n)
+            await(ep);
+    }
+    RES(shutdown(fd, SHUT_WR));
+}
+
+int
+main(int argc, char **argv)
+{
+    struct app_task t;
+    app_main(argc, argv);
+    int lfd = app_listen();
+    MUST((all = malloc(TOTAL)));
+    app_fill(all, TOTAL, 0);
+    app_start_fork(&t, client, lfd);
+    int fd = (int)CK(accept4(lfd, NULL, NULL, SOCK_NONBLOCK));
+    serve(fd);
+    app_join(&t, "client");
+    return 0;
+}
