@@ -25,6 +25,10 @@ MARKER = b"PLAINMARKER"
 PATIENCE = 5 # how many times longer than on an idle machine an end is waited for: a busy one is no failure
 
 
+# A runner that is told to end ends what it started, as by the keyboard.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def sanitizers():
     """The sanitizers that the build directory's name tells: build-address-undefined."""
     return set(os.path.basename(BUILD).split("-")[1:])
@@ -188,17 +192,21 @@ def run(cmd, env, seconds, cwd=None):
                              cwd=cwd, start_new_session=True)
         # wait4 for the program's own CPU time; it knows no deadline, so we look again and again.
         late, end, nap = False, time.monotonic() + seconds * PATIENCE, 0.001
-        while True:
-            pid, status, usage = os.wait4(p.pid, os.WNOHANG)
-            if pid:
-                break
-            if time.monotonic() > end:
-                late = True
-                os.killpg(p.pid, signal.SIGKILL)
-                pid, status, usage = os.wait4(p.pid, 0)
-                break
-            time.sleep(nap)
-            nap = min(nap * 1.5, 0.02)
+        try:
+            while True:
+                pid, status, usage = os.wait4(p.pid, os.WNOHANG)
+                if pid:
+                    break
+                if time.monotonic() > end:
+                    late = True
+                    os.killpg(p.pid, signal.SIGKILL)
+                    pid, status, usage = os.wait4(p.pid, 0)
+                    break
+                time.sleep(nap)
+                nap = min(nap * 1.5, 0.02)
+        except KeyboardInterrupt:
+            os.killpg(p.pid, signal.SIGKILL)
+            raise
         p.returncode = os.waitstatus_to_exitcode(status)
         try: # what the program left behind in its group
             os.killpg(p.pid, signal.SIGKILL)
