@@ -19,5 +19,6 @@ $(SHIM_TESTS): $(B)/tests/%: $(B)/exe/tests/unit/%.o $(SHIM_TEST_OBJ)
 	$(Q)$(CC) -pie $(LDHARD) -o $@ $^ $(shell pkg-config --libs check) -lpthread
 
 $(B)/tests/test_shim_hostile: $(SHIM_TEST_FLOW)
+$(B)/tests/test_shim_ktls: $(SHIM_TEST_FLOW) $(B)/pic/shim/flow/ktls_data.o
 
 -include $(SHIM_TESTS:$(B)/tests/%=$(B)/exe/tests/unit/%.d)

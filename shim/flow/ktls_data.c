@@ -344,6 +344,7 @@ shim_ktls_put(int fd, struct shim_slot *s, struct shim_iov *data)
         uint8_t *p;
         for (asked = 0; c.left && m.msg_iovlen < PIECES; m.msg_iovlen++) {
             size_t n = shim_iov_piece(&c, &p);
+            n = n < c.left ? n : c.left; /* a part of what the program gave may be meant */
             v[m.msg_iovlen] = (struct iovec){p, n};
             shim_iov_skip(&c, n);
             asked += n;
