@@ -338,6 +338,17 @@ sendmsg(int fd, const struct msghdr *m, int flags)
     return send_fds(fd, m, flags);
 }
 
+static size_t
+length(const struct msghdr *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->msg_iovlen; i++) {
+        n += m->msg_iov[i].iov_len;
+    }
+    return n;
+}
+
+/* Nothing goes behind a part of a message, also where there is room again. */
 static ssize_t
 write_many(int fd, struct mmsghdr *v, unsigned n, int flags)
 {
@@ -349,6 +360,9 @@ write_many(int fd, struct mmsghdr *v, unsigned n, int flags)
             break;
         }
         v[i].msg_len = (unsigned)r;
+        if ((size_t)r < length(&v[i].msg_hdr)) {
+            return (ssize_t)i + 1;
+        }
     }
     return i ? (ssize_t)i : r;
 }

@@ -3,9 +3,9 @@
  * slices: a server of one thread writes more in a call than it should at once, without blocking, and comes back for the
  * rest as epoll says. level: as long as there is room. edge: it takes a short write for a full socket and waits for an
  * edge. both: in two sets, and it waits in the one that tells edges. late: first level-triggered, then not. file: by
- * sendfile.
+ * sendfile. many: several messages a call, of which what was taken is counted.
  */
-/* run: modes level edge both late file */
+/* run: modes level edge both late file many */
 #include "app.h"
 
 #include <sys/mman.h>
@@ -45,6 +45,26 @@ await(int ep)
     MUST(CK(epoll_wait(ep, &e, 1, APP_WAIT)) == 1);
 }
 
+/* Two messages. The second counts only where the first one went whole: nothing may go behind a part of it. */
+static ssize_t
+put_many(int fd, unsigned char *at, size_t n)
+{
+    struct iovec v[2] = {{at, n / 2}, {at + n / 2, n - n / 2}};
+    struct mmsghdr m[2] = {{.msg_hdr = {.msg_iov = &v[0], .msg_iovlen = 1}},
+                           {.msg_hdr = {.msg_iov = &v[1], .msg_iovlen = 1}}};
+    int r = sendmmsg(fd, m, 2, 0);
+    MUST(r < 2 || m[0].msg_len == v[0].iov_len);
+    return r < 1 ? r : (ssize_t)(m[0].msg_len + (r == 2 ? m[1].msg_len : 0));
+}
+
+static ssize_t
+put(int fd, int file, off_t at, size_t n)
+{
+    if (mode("file"))
+        return sendfile(fd, file, &at, n);
+    return mode("many") ? put_many(fd, all + at, n) : write(fd, all + at, n);
+}
+
 static void
 serve(int fd)
 {
@@ -59,8 +79,7 @@ serve(int fd)
     await(ep);
     for (off_t at = 0; at < TOTAL;) {
         size_t n = TOTAL - at < CALL ? (size_t)(TOTAL - at) : CALL;
-        off_t from = at;
-        ssize_t r = mode("file") ? sendfile(fd, file, &from, n) : write(fd, all + at, n);
+        ssize_t r = put(fd, file, at, n);
         MUST(r > 0 || errno == EAGAIN);
         at += r > 0 ? r : 0;
         if (r < (ssize_t)n)
