@@ -129,6 +129,7 @@ static bool
 sync_one(struct reg *r)
 {
     bool gate = is_gated(r->fd);
+    shim_io_watched(r->fd, r->ev.events & EPOLLET); /* it may have been no connection yet when it was put in */
     if (gate) {
         struct epoll_event ev = private_event(r);
         if (r->gated) {
