@@ -89,6 +89,13 @@ enum shim_rx_state {
                         still in the kernel and keeps the descriptor readable */
 };
 
+/* What is known of who waits with epoll. */
+enum shim_watched {
+    SHIM_WATCHED_LEVEL = 1,
+    SHIM_WATCHED_EDGE = 2,
+    SHIM_WATCHED_LACKS = 4, /* there was no room for bytes before TLS was up: an edge is owed when there is */
+};
+
 #define SHIM_HOLDERS 4u
 
 /* Goes up with every change of struct shim_slot: an image of another build must not go on with it. */
@@ -134,7 +141,7 @@ struct shim_slot {
     _Atomic uint32_t rx_sleepers; /* readers asleep in a MSG_PEEK, without the lock */
     _Atomic uint8_t rx_offset;    /* SO_PEEK_OFF may be set: they wait for the lock first */
     _Atomic uint8_t tuned;        /* KEPT: bits of flow/sockopt.c */
-    _Atomic uint8_t watched;      /* bits of flow/io.c: how it is in sets of epoll */
+    _Atomic uint8_t watched;      /* enum shim_watched */
 
     _Atomic uint32_t tx_spill; /* ciphertext [tx_off, tx_len) that must go first, or 0 */
     uint32_t tx_len, tx_off;

@@ -39,14 +39,12 @@ shim_io_is_nonblocking(int fd, int flags)
     return fl >= 0 && (fl & O_NONBLOCK);
 }
 
-enum { LEVEL = 1, EDGE = 2 };
-
 void
 shim_io_watched(int fd, bool edge)
 {
     struct shim_slot *s = shim_fd_kind(fd) == SHIM_FD_CONN ? shim_conn_slot(fd) : NULL;
     if (s) {
-        atomic_fetch_or(&s->watched, edge ? EDGE : LEVEL);
+        atomic_fetch_or(&s->watched, edge ? SHIM_WATCHED_EDGE : SHIM_WATCHED_LEVEL);
     }
 }
 
@@ -54,7 +52,8 @@ bool
 shim_io_is_sliced(int fd, int flags)
 {
     const struct shim_slot *s = shim_conn_slot(fd);
-    return s && atomic_load(&s->watched) == LEVEL && shim_io_is_nonblocking(fd, flags);
+    unsigned how = s ? atomic_load(&s->watched) & (SHIM_WATCHED_LEVEL | SHIM_WATCHED_EDGE) : 0;
+    return how == SHIM_WATCHED_LEVEL && shim_io_is_nonblocking(fd, flags);
 }
 
 /* The kernel's layout, for asking about handlers without libc's sigaction (it may be hooked). */
@@ -527,6 +526,9 @@ shim_io_write(int fd, const struct iovec *iov, int cnt, int flags)
             continue;
         }
         if (shim_io_is_nonblocking(fd, flags)) {
+            if (shim_slot_phase(s) < SHIM_PHASE_OPEN || shim_slot_has(s, SHIM_SF_EARLY)) {
+                atomic_fetch_or(&s->watched, SHIM_WATCHED_LACKS);
+            }
             return done ? (ssize_t)done : -EAGAIN;
         }
         deadline = deadline ? deadline : shim_io_timeout_of(fd, SO_SNDTIMEO);

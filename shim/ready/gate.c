@@ -112,9 +112,17 @@ is_gated(int fd)
     return shim_conn_visible(fd) != (short)~0;
 }
 
+/* A write has met its end since, so the program waits for the next edge. */
+static bool
+is_owed_edge(const struct reg *r)
+{
+    const struct shim_slot *s = shim_slot_current(SHIM_FD_INDEX(shim_fd_word(r->fd)));
+    return s && shim_fd_is_mesh(r->fd) && atomic_load(&s->watched) & SHIM_WATCHED_LACKS;
+}
+
 /* An edge-triggered program that was told EPOLLOUT while its connection was lazy must not be told
- * again when TLS is up; but any new registration makes an edge. So ours stays, with the program's
- * events, its first EPOLLOUT is swallowed, and the rest is handed on under the program's data. */
+ * again when TLS is up, unless it found no room meanwhile; but any new registration makes an edge. So ours stays, with
+ * the program's events, its first EPOLLOUT is swallowed, and the rest is handed on under the program's data. */
 static void
 pass_through(struct reg *r)
 {
@@ -318,7 +326,7 @@ translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
     }
     struct reg *r = *find(epfd, (int)(uint32_t)ev->data.u64);
     if (r && r->passing) {
-        uint32_t bits = ev->events & ~(r->told ? (uint32_t)EPOLLOUT : 0);
+        uint32_t bits = ev->events & ~(r->told && !is_owed_edge(r) ? (uint32_t)EPOLLOUT : 0);
         r->told = false;
         *ev = (struct epoll_event){.events = bits, .data = r->ev.data};
         tell = bits != 0;

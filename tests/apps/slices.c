@@ -3,9 +3,10 @@
  * slices: a server of one thread writes more in a call than it should at once, without blocking, and comes back for the
  * rest as epoll says. level: as long as there is room. edge: it takes a short write for a full socket and waits for an
  * edge. both: in two sets, and it waits in the one that tells edges. late: first level-triggered, then not. file: by
- * sendfile. many: several messages a call, of which what was taken is counted.
+ * sendfile. many: several messages a call, of which what was taken is counted. unheard: as edge, and the client does
+ * nothing before the server has found the socket full.
  */
-/* run: modes level edge both late file many */
+/* run: modes level edge both late file many unheard */
 #include "app.h"
 
 #include <sys/mman.h>
@@ -14,20 +15,28 @@
 #define CALL  (3 << 20)
 
 static unsigned char *all;
-
-static void
-client(int unused)
-{
-    (void)unused;
-    int fd = app_connect();
-    app_drain(fd, 0);
-    close(fd);
-}
+static pid_t stopped; /* until the server has found the socket full */
 
 static int
 mode(const char *name)
 {
     return strcmp(app_mode, name) == 0;
+}
+
+static void
+client(int unused)
+{
+    (void)unused;
+    int fd = (int)CK(socket(AF_INET, SOCK_STREAM | (mode("unheard") ? SOCK_NONBLOCK : 0), 0));
+    int r = connect(fd, (struct sockaddr *)&app_addr, sizeof app_addr);
+    MUST(r == 0 || errno == EINPROGRESS);
+    if (mode("unheard")) {
+        raise(SIGSTOP);
+        MUST(app_poll(fd, POLLOUT, APP_WAIT) == POLLOUT);
+        app_nonblock(fd, 0);
+    }
+    app_drain(fd, 0);
+    close(fd);
 }
 
 static int
@@ -68,8 +77,9 @@ put(int fd, int file, off_t at, size_t n)
 static void
 serve(int fd)
 {
-    int ep = watch(fd, mode("edge") ? EPOLLET : 0), file = (int)CK(memfd_create("all", 0));
+    int ep = watch(fd, mode("edge") || mode("unheard") ? EPOLLET : 0), file = (int)CK(memfd_create("all", 0));
     struct epoll_event to_edge = {.events = EPOLLOUT | EPOLLET, .data.fd = fd};
+    int told = 0;
     if (mode("both"))
         ep = watch(fd, EPOLLET);
     if (mode("late"))
@@ -82,8 +92,11 @@ serve(int fd)
         ssize_t r = put(fd, file, at, n);
         MUST(r > 0 || errno == EAGAIN);
         at += r > 0 ? r : 0;
-        if (r < (ssize_t)n)
+        if (r < (ssize_t)n) {
+            if (mode("unheard") && !told++)
+                CK(kill(stopped, SIGCONT));
             await(ep);
+        }
     }
     RES(shutdown(fd, SHUT_WR));
 }
@@ -97,6 +110,9 @@ main(int argc, char **argv)
     MUST((all = malloc(TOTAL)));
     app_fill(all, TOTAL, 0);
     app_start_fork(&t, client, lfd);
+    stopped = t.pid;
+    if (mode("unheard"))
+        CK(waitpid(stopped, NULL, WUNTRACED));
     int fd = (int)CK(accept4(lfd, NULL, NULL, SOCK_NONBLOCK));
     serve(fd);
     app_join(&t, "client");
