@@ -42,6 +42,15 @@ take_over(int fd, uint32_t word, struct shim_slot *s)
     return NULL;
 }
 
+/* Another thread is in close(). The kernel may have given the number to somebody's file by now, and what the slot says,
+ * an end or an error, is not that file's. */
+__attribute__((cold)) static bool
+is_still(int fd, const struct shim_slot *s)
+{
+    uint64_t cookie = shim_cookie(fd);
+    return cookie && cookie == atomic_load(&s->cookie);
+}
+
 __attribute__((hot)) struct shim_slot *
 shim_conn_slot(int fd)
 {
@@ -50,6 +59,9 @@ shim_conn_slot(int fd)
                               ? shim_slot_current(SHIM_FD_INDEX(word))
                               : NULL;
     if (s) {
+        if (__builtin_expect(word >= SHIM_FD_WORD(SHIM_FD_CLOSING, 0), 0) && !is_still(fd, s)) {
+            return NULL;
+        }
         if (__builtin_expect(shim_slot_phase(s) == SHIM_PHASE_FRESH, 0)) {
             return NULL;
         }
