@@ -6,7 +6,6 @@
  * system calls), so every use compares the file behind it with the one that was mapped.
  */
 #include "shim/core/region.h"
-#include "shim/core/room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,10 +13,12 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "mesh/version.h"
 #include "shim/core/fdtab.h"
+#include "shim/core/room.h"
 #include "shim/real.h"
 
 #define HIGH_FD 700 /* out of the way of programs that count on low numbers */
@@ -107,11 +108,10 @@ new_file(void)
 static int
 make_file(void)
 {
-    struct shim_room room;
     int fd = new_file();
-    if (fd == -EMFILE && shim_room_make(&room)) {
+    if (fd == -EMFILE && shim_room_make()) {
         fd = new_file();
-        shim_room_end(&room);
+        shim_room_end();
     }
     if (fd < 0) {
         return -1;
@@ -128,11 +128,10 @@ make_file(void)
 static int
 dup_from(int fd, long from)
 {
-    struct shim_room room;
-    bool made = shim_room_make(&room);
+    bool made = shim_room_make();
     int r = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, from);
     if (made) {
-        shim_room_end(&room);
+        shim_room_end();
     }
     return r;
 }

@@ -124,11 +124,10 @@ load_engine(void)
 static enum mesh_err
 find_engine(void)
 {
-    struct shim_room room;
     enum mesh_err e = load_engine();
-    if (e == MESH_E_NO_FD && shim_room_make(&room)) {
+    if (e == MESH_E_NO_FD && shim_room_make()) {
         e = load_engine();
-        shim_room_end(&room);
+        shim_room_end();
     }
     return e;
 }

@@ -282,11 +282,10 @@ enum mesh_err
 shim_wire_call(struct shim_wire_call *c, int timeout_ms)
 {
     uint64_t deadline = shim_now() + (uint64_t)timeout_ms * 1000000;
-    struct shim_room room;
     enum mesh_err e = call(c, deadline);
-    if (e == MESH_E_NO_FD && shim_room_make(&room)) {
+    if (e == MESH_E_NO_FD && shim_room_make()) {
         e = call(c, deadline);
-        shim_room_end(&room);
+        shim_room_end();
     }
     return e;
 }

@@ -12,6 +12,7 @@
 
 #include "shim/core/env.h"
 #include "shim/core/rand.h"
+#include "shim/core/room.h"
 #include "shim/core/stat.h"
 #include "shim/core/stdio.h"
 #include "shim/flow/conn.h"
@@ -46,6 +47,7 @@ in_child(void)
     shim_gate_forked();
     shim_stat_forked();
     shim_rand_forked();
+    shim_room_forked();
     shim_work_after_fork(true); /* the last: from here on signals come */
 }
 

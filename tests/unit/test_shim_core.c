@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The shim's core: slots and their generations, the spill pool, locks whose holder dies, the
- * descriptor table, and the cursor over a program's buffers.
+ * descriptor table, the cursor over a program's buffers, and room for numbers.
  */
 #include <check.h>
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "shim/core/env.h"
 #include "shim/core/fdtab.h"
 #include "shim/core/region.h"
+#include "shim/core/room.h"
 #include "shim/core/slot.h"
 #include "shim/core/stat.h"
 #include "shim/flow/audit.h"
@@ -543,6 +545,86 @@ START_TEST(a_cursor_refuses_what_cannot_be)
 }
 END_TEST
 
+static rlim_t
+soft_limit(void)
+{
+    struct rlimit l;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &l), 0);
+    return l.rlim_cur;
+}
+
+static _Atomic int makers;
+
+static void *
+makes_room(void *made)
+{
+    atomic_fetch_add(&makers, 1);
+    *(bool *)made = shim_room_make();
+    atomic_fetch_add(&makers, 1);
+    if (*(bool *)made) {
+        shim_room_end();
+    }
+    return NULL;
+}
+
+/* The second one must not take the first one's limit for the program's, which has nothing above it. */
+START_TEST(threads_make_room_one_after_the_other)
+{
+    struct rlimit l = {50, 100};
+    bool second = false;
+    pthread_t t;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &l), 0);
+    ck_assert(shim_room_make());
+    ck_assert_uint_eq(soft_limit(), 100);
+    ck_assert_int_eq(pthread_create(&t, NULL, makes_room, &second), 0);
+    while (atomic_load(&makers) == 0) {
+        sched_yield();
+    }
+    for (int i = 0; i < 50 && atomic_load(&makers) == 1; i++) { /* long enough to be told no */
+        (void)poll(NULL, 0, 2);
+    }
+    shim_room_end();
+    ck_assert_int_eq(pthread_join(t, NULL), 0);
+    ck_assert(second);
+    ck_assert_uint_eq(soft_limit(), 50);
+}
+END_TEST
+
+START_TEST(a_child_has_the_programs_limit)
+{
+    struct rlimit l = {50, 100};
+    int st;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &l), 0);
+    ck_assert(shim_room_make());
+    pid_t pid = fork();
+    if (pid == 0) {
+        shim_room_forked();
+        bool good = soft_limit() == 50 && shim_room_make();
+        shim_room_end();
+        _exit(good && soft_limit() == 50 ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(pid, &st, 0), pid);
+    ck_assert_int_eq(st, 0);
+    shim_room_end();
+    ck_assert_uint_eq(soft_limit(), 50);
+}
+END_TEST
+
+/* What the program sets meanwhile stays. */
+START_TEST(room_gives_way_to_the_program)
+{
+    struct rlimit l = {50, 100}, own = {70, 100};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &l), 0);
+    ck_assert(shim_room_make());
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &own), 0);
+    shim_room_end();
+    ck_assert_uint_eq(soft_limit(), 70);
+    own.rlim_cur = 100;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &own), 0);
+    ck_assert(!shim_room_make());
+}
+END_TEST
+
 int
 main(void)
 {
@@ -566,6 +648,9 @@ main(void)
     tcase_add_test(t, the_table_knows_its_bounds);
     tcase_add_test(t, a_cursor_walks_all_shapes);
     tcase_add_test(t, a_cursor_refuses_what_cannot_be);
+    tcase_add_test(t, threads_make_room_one_after_the_other);
+    tcase_add_test(t, a_child_has_the_programs_limit);
+    tcase_add_test(t, room_gives_way_to_the_program);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
