@@ -90,6 +90,11 @@ avoided() { # KIND PORT
     done
 }
 avoids() { until_ok 10 avoided "$@"; } # several changes of health may be one snapshot
+# A service that nobody has used since meshd began is looked at once, and again in no_traffic_interval: an hour.
+is_with_traffic() { # KIND PORT STATE
+    get "$1" >/dev/null
+    is "${@:2}"
+}
 reaches() { [ "$(get "$1")" = "$2" ]; }
 comes_back() { becomes "$2" healthy && until_ok 60 reaches "$1" "$2"; }
 
@@ -133,7 +138,7 @@ sick_servers() {
     kill -KILL "$MESHD"
     wait "$MESHD" 2>/dev/null
     start_meshd
-    becomes 16722 unhealthy && avoids queue 16722
+    until_ok 60 is_with_traffic queue 16722 unhealthy && avoids queue 16722
     rm sick.16722
     comes_back queue 16722
 }
