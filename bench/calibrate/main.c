@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * calibrate [--json] [NAME...]: this machine's limits, all or those whose names begin so, as a table or as JSON: nanoseconds, the median of several repeats,
+ * calibrate [--json] [NAME...]: this machine's limits, all or those whose names begin so, as a table or as JSON:
+ * nanoseconds, the median of several repeats,
  * the fastest one, and the spread (from the first to the third quartile, as a share of the median).
  */
 #include "bench/calibrate/calibrate.h"

@@ -12,13 +12,15 @@
  *     b        sends, without waiting or reading, until it must stop: what stopped it
  *     f        "descriptors N": how many are open
  *     l N      sets RLIMIT_NOFILE so that N more numbers are free; -1: as many as possible
- *     L N      the same for the hard limit, for good
+ *     L N      the same for the hard limit, for good; some numbers are taken before that
+ *     u        gives those back
  *     s        listens on an ephemeral port and closes    ok, or what failed
  */
 #include "app.h"
 
 #define SIZE 600
 #define MOST 20000
+#define SPARES 8
 
 static int held[MOST], n_held, kept = -1;
 static char answer[64];
@@ -149,6 +151,23 @@ descriptors(void)
     return answer;
 }
 
+static int spare[SPARES];
+
+static void
+take_spares(void)
+{
+    for (int i = 0; i < SPARES; i++)
+        spare[i] = (int)CK(dup(STDIN_FILENO));
+}
+
+static const char *
+give_spares(void)
+{
+    for (int i = 0; i < SPARES; i++)
+        CK(close(spare[i]));
+    return "ok";
+}
+
 /* What is open lies densely, so the limit counts the free numbers. */
 static const char *
 limit(int n, int hard)
@@ -158,6 +177,8 @@ limit(int n, int hard)
     lim.rlim_cur = lim.rlim_max;
     CK(setrlimit(RLIMIT_NOFILE, &lim));
     if (n >= 0) {
+        if (hard)
+            take_spares();
         lim.rlim_cur = (rlim_t)(lowest_free() + n);
         lim.rlim_max = hard ? lim.rlim_cur : lim.rlim_max;
         CK(setrlimit(RLIMIT_NOFILE, &lim));
@@ -192,6 +213,7 @@ obey(const char *line)
     case 'f': return descriptors();
     case 'l': return limit(n, 0);
     case 'L': return limit(n, 1);
+    case 'u': return give_spares();
     case 's': return serve();
     default: return "what?";
     }
