@@ -92,57 +92,80 @@ has_room(void)
     return p != MAP_FAILED && munmap(p, ROOM) == 0;
 }
 
-static enum mesh_err
-load_engine(void)
-{
+struct engine {
     char path[512];
+    const struct shim_tls_ops *(*entry)(void (*)(void));
+};
+
+static enum mesh_err
+failed(const struct engine *l)
+{
+    enum mesh_err e = why_not_loaded(l->path, errno);
+    shim_log_error("%s: %s", l->path, mesh_err_text(e));
+    return e;
+}
+
+static enum mesh_err
+load_engine(struct engine *l)
+{
     const char *self = shim_real_self();
     const char *slash = strrchr(self, '/');
-    int n = snprintf(path, sizeof(path), "%.*slibmesh-engine.so",
+    int n = snprintf(l->path, sizeof(l->path), "%.*slibmesh-engine.so",
                      slash ? (int)(slash - self + 1) : 0, self);
-    if (n < 0 || n >= (int)sizeof(path)) {
+    if (n < 0 || n >= (int)sizeof(l->path)) {
         return MESH_E_ENGINE;
     }
     if (!has_room()) {
         return MESH_E_NO_MEMORY;
     }
-    const struct shim_tls_ops *(*entry)(void (*)(void)) = NULL;
     errno = 0;
-    void *sym = shim_real_load(path, "shim_tls_engine");
-    memcpy(&entry, &sym, sizeof(entry));
-    const struct shim_tls_ops *ops = entry ? entry(note_thread) : NULL;
+    void *sym = shim_real_load(l->path, "shim_tls_engine");
+    memcpy(&l->entry, &sym, sizeof(l->entry));
+    return l->entry ? MESH_OK : failed(l);
+}
+
+static enum mesh_err
+find_engine(struct engine *l)
+{
+    enum mesh_err e = load_engine(l);
+    if (e == MESH_E_NO_FD && shim_room_make()) {
+        e = load_engine(l);
+        shim_room_end();
+    }
+    return e;
+}
+
+static enum mesh_err
+start_engine(const struct engine *l)
+{
+    errno = 0;
+    const struct shim_tls_ops *ops = l->entry(note_thread);
     if (!ops || ops->abi != SHIM_TLS_ABI) {
-        enum mesh_err e = why_not_loaded(path, errno);
-        shim_log_error("%s: %s", path, mesh_err_text(e));
-        return e;
+        return failed(l);
     }
     ops->tickets(shim_resume_find);
     atomic_store(&shim_tls, ops);
     return MESH_OK;
 }
 
-static enum mesh_err
-find_engine(void)
-{
-    enum mesh_err e = load_engine();
-    if (e == MESH_E_NO_FD && shim_room_make()) {
-        e = load_engine();
-        shim_room_end();
-    }
-    return e;
-}
-
+/* Loaded before our lock is taken: a constructor that connects has the loader's, and would wait for ours while its
+ * holder waits for the loader's. Threads that load it at once load the same. */
 enum mesh_err
 shim_ident_engine(void)
 {
+    struct engine l;
     if (atomic_load(&shim_tls)) {
         return MESH_OK;
     }
-    if (!shim_private_enter(&lock)) {
-        return MESH_E_ENGINE;
+    uint64_t mask = shim_signals_hold();
+    enum mesh_err e = find_engine(&l);
+    if (e == MESH_OK && !shim_private_enter(&lock)) {
+        e = MESH_E_ENGINE;
+    } else if (e == MESH_OK) {
+        e = atomic_load(&shim_tls) ? MESH_OK : start_engine(&l);
+        shim_private_leave(&lock);
     }
-    enum mesh_err e = atomic_load(&shim_tls) ? MESH_OK : find_engine();
-    shim_private_leave(&lock);
+    shim_signals_release(mask);
     return e;
 }
 
@@ -192,17 +215,13 @@ fetch_patiently(void)
 static enum mesh_err
 ready_locked(void)
 {
-    enum mesh_err e = atomic_load(&shim_tls) ? MESH_OK : find_engine();
     uint64_t now = wall();
-    if (e != MESH_OK || now < atomic_load(&renew_at)) {
-        return e;
-    }
     bool usable = now < atomic_load(&expires_at);
-    if (usable && now < atomic_load(&next_try)) {
+    if (now < atomic_load(&renew_at) || (usable && now < atomic_load(&next_try))) {
         return MESH_OK;
     }
     atomic_store(&next_try, now + RETRY_S);
-    e = usable ? fetch() : fetch_patiently();
+    enum mesh_err e = usable ? fetch() : fetch_patiently();
     if (e != MESH_OK) {
         shim_log_error("certificate: %s", mesh_err_text(e));
     }
@@ -218,10 +237,14 @@ shim_ident_ready(void)
     if (!shim_region_init()) {
         return MESH_E_NO_MEMORY;
     }
+    enum mesh_err e = shim_ident_engine();
+    if (e != MESH_OK) {
+        return e;
+    }
     if (!shim_private_enter(&lock)) {
         return MESH_E_NO_IDENTITY;
     }
-    enum mesh_err e = ready_locked();
+    e = ready_locked();
     shim_private_leave(&lock);
     return e;
 }

@@ -9,18 +9,27 @@
 #include "app.h"
 
 /* State S, three looks in a row. */
-APP_FN void
-app_asleep(pid_t tid)
+APP_FN int
+app_sleeps(pid_t tid)
 {
-    for (int seen = 0; seen < 3;) {
+    for (int seen = 0; seen < 3; seen++) {
         char path[64], state = 0;
         snprintf(path, sizeof path, "/proc/%d/stat", tid);
         FILE *f = fopen(path, "r");
         MUST(f && fscanf(f, "%*d (%*[^)]) %c", &state) == 1);
         fclose(f);
-        seen = state == 'S' ? seen + 1 : 0;
+        if (state != 'S')
+            return 0;
         poll(NULL, 0, 5);
     }
+    return 1;
+}
+
+APP_FN void
+app_asleep(pid_t tid)
+{
+    while (!app_sleeps(tid))
+        poll(NULL, 0, 5);
 }
 
 #endif
