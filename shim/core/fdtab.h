@@ -23,7 +23,7 @@ enum shim_fd_kind {
     SHIM_FD_NONE = 0,     /* not ours */
     SHIM_FD_OTHER = 1,    /* a socket that can never be meshed (UDP, Unix ...) */
     SHIM_FD_FRESH = 2,    /* a TCP socket, not connected */
-    SHIM_FD_EPOLL = 3,    /* has registrations that we may have to move */
+    SHIM_FD_EPOLL = 3,    /* has registrations that we may have to move; index: of the set */
     SHIM_FD_LISTENER = 4, /* index: listener table */
     SHIM_FD_PRIVATE = 5,  /* libmesh's own: to the program it is not open */
     SHIM_FD_INHERITED = 6, /* perhaps a listener that another image or process registered */

@@ -30,7 +30,8 @@
 
 struct reg {
     struct reg *next;
-    int epfd, fd;
+    uint32_t set; /* which, whatever descriptor leads to it */
+    int epfd, fd; /* epfd: one of those */
     struct epoll_event ev; /* the program's */
     bool gated;            /* the kernel has ours */
     bool spent;            /* one-shot: delivered, not armed again; edge: POLLOUT told */
@@ -42,11 +43,18 @@ _Atomic int shim_gate_count;
 static struct reg *bucket[BUCKETS], *unused;
 static struct shim_private lock;
 
+/* Descriptors of one set have one word; of a set that we did not see made each number counts as its own. */
+static uint32_t
+set_of(int epfd)
+{
+    return shim_fd_kind(epfd) == SHIM_FD_EPOLL ? shim_fd_word(epfd) : (uint32_t)epfd;
+}
+
 static struct reg **
-find(int epfd, int fd)
+find(uint32_t set, int fd)
 {
     struct reg **at = &bucket[(unsigned)fd % BUCKETS];
-    while (*at && !((*at)->fd == fd && (*at)->epfd == epfd)) {
+    while (*at && !((*at)->fd == fd && (*at)->set == set)) {
         at = &(*at)->next;
     }
     return at;
@@ -68,7 +76,7 @@ add(int epfd, int fd)
     }
     struct reg *r = unused;
     unused = r->next;
-    *r = (struct reg){.next = bucket[(unsigned)fd % BUCKETS], .epfd = epfd, .fd = fd};
+    *r = (struct reg){.next = bucket[(unsigned)fd % BUCKETS], .set = set_of(epfd), .epfd = epfd, .fd = fd};
     bucket[(unsigned)fd % BUCKETS] = r;
     atomic_fetch_add(&shim_gate_count, 1);
     return r;
@@ -122,7 +130,8 @@ is_owed_edge(const struct reg *r)
 
 /* An edge-triggered program that was told EPOLLOUT while its connection was lazy must not be told
  * again when TLS is up, unless it found no room meanwhile; but any new registration makes an edge. So ours stays, with
- * the program's events, its first EPOLLOUT is swallowed, and the rest is handed on under the program's data. */
+ * the program's events, its first EPOLLOUT is swallowed if it comes alone, and the rest is handed on under the program's
+ * data. */
 static void
 pass_through(struct reg *r)
 {
@@ -212,7 +221,7 @@ shim_gate_init(void)
 static int
 ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
 {
-    struct reg **at = find(epfd, fd), *r = *at;
+    struct reg **at = find(set_of(epfd), fd), *r = *at;
     bool gate = is_gated(fd);
     long e = 0;
     if (op == EPOLL_CTL_DEL) {
@@ -234,7 +243,7 @@ ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
     }
     if (!r) {
         r = add(epfd, fd);
-        at = r ? find(epfd, fd) : NULL;
+        at = r ? find(r->set, fd) : NULL;
     }
     if (!r) {
         (void)ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
@@ -274,10 +283,16 @@ shim_gate_forget(int fd)
     if (!shim_gate_any() || !shim_private_enter(&lock)) {
         return;
     }
-    bool set = shim_fd_kind(fd) == SHIM_FD_EPOLL;
-    for (unsigned b = first_bucket(fd, set), n = set ? BUCKETS : 1; n > 0; b++, n--) {
+    bool is_set = shim_fd_kind(fd) == SHIM_FD_EPOLL;
+    uint32_t set = set_of(fd);
+    int other = is_set ? shim_fdtab_other(set, fd) : -1; /* leads there, too */
+    for (unsigned b = first_bucket(fd, is_set), n = is_set ? BUCKETS : 1; n > 0; b++, n--) {
         for (struct reg **at = &bucket[b]; *at;) {
-            if ((*at)->fd == fd || (set && (*at)->epfd == fd)) {
+            bool within = is_set && (*at)->set == set;
+            if (within && other >= 0) {
+                (*at)->epfd = other;
+            }
+            if ((*at)->fd == fd || (within && other < 0)) {
                 del(at);
             } else {
                 at = &(*at)->next;
@@ -294,7 +309,7 @@ recall(int epfd, const struct epoll_event *ev, struct epoll_event *theirs)
     if (!shim_private_enter(&lock)) {
         return false;
     }
-    struct reg *r = *find(epfd, (int)(uint32_t)ev->data.u64);
+    struct reg *r = *find(set_of(epfd), (int)(uint32_t)ev->data.u64);
     if (r) {
         *theirs = r->ev;
     }
@@ -324,12 +339,11 @@ translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
     if (!shim_private_enter(&lock)) {
         return false;
     }
-    struct reg *r = *find(epfd, (int)(uint32_t)ev->data.u64);
+    struct reg *r = *find(set_of(epfd), (int)(uint32_t)ev->data.u64);
     if (r && r->passing) {
-        uint32_t bits = ev->events & ~(r->told && !is_owed_edge(r) ? (uint32_t)EPOLLOUT : 0);
+        tell = ev->events != EPOLLOUT || !r->told || is_owed_edge(r); /* beside others it is no new edge's */
+        ev->data = r->ev.data;
         r->told = false;
-        *ev = (struct epoll_event){.events = bits, .data = r->ev.data};
-        tell = bits != 0;
     } else if (!r || !r->gated) {
         tell = theirs && tell_now(ev, theirs);
     } else if (r->gated && ev->events & EPOLLOUT && r->ev.events & EPOLLOUT && !r->spent &&

@@ -113,8 +113,9 @@ pselect(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *ts, co
 static int
 remember_epoll(int fd)
 {
+    static _Atomic uint32_t made; /* a set is known by its number: it may have several descriptors */
     if (fd >= 0 && (shim_fd_is_light(shim_fd_word(fd)) || shim_fdtab_may_write())) {
-        (void)shim_fdtab_set(fd, SHIM_FD_EPOLL, 0);
+        (void)shim_fdtab_set(fd, SHIM_FD_EPOLL, SHIM_FD_INDEX(atomic_fetch_add(&made, 1)));
     }
     return fd;
 }
