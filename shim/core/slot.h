@@ -93,7 +93,7 @@ enum shim_rx_state {
 enum shim_watched {
     SHIM_WATCHED_LEVEL = 1,
     SHIM_WATCHED_EDGE = 2,
-    SHIM_WATCHED_LACKS = 4, /* there was no room for bytes before TLS was up: an edge is owed when there is */
+    SHIM_WATCHED_LACKS = 4, /* there was no room for bytes once: an edge is owed when there is */
 };
 
 #define SHIM_HOLDERS 4u

@@ -526,9 +526,7 @@ shim_io_write(int fd, const struct iovec *iov, int cnt, int flags)
             continue;
         }
         if (shim_io_is_nonblocking(fd, flags)) {
-            if (shim_slot_phase(s) < SHIM_PHASE_OPEN || shim_slot_has(s, SHIM_SF_EARLY)) {
-                atomic_fetch_or(&s->watched, SHIM_WATCHED_LACKS);
-            }
+            atomic_fetch_or(&s->watched, SHIM_WATCHED_LACKS);
             return done ? (ssize_t)done : -EAGAIN;
         }
         deadline = deadline ? deadline : shim_io_timeout_of(fd, SO_SNDTIMEO);
