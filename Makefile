@@ -20,7 +20,7 @@ Q := $(if $(filter 1,$(V)),,@)
 # The source lists are the architecture: a layer may include only those to its right.
 #   shim:  sym/ -> ready/ -> flow/ -> { tls/ route/ link/ } -> core/ -> real -> common/ -> include/mesh/
 #   meshd: main -> { ctl/ admin/ } -> discovery/ -> { ident/ attest/ registry/ health/ policy/ stats/ } -> base/ -> common/
-COMMON_SRC := common/err.c common/addr.c common/flag.c common/vaddr.c common/snap.c common/snap_choice.c common/snap_names.c common/snap_egress.c common/hash.c common/snap_hash.c common/unit.c common/fixed.c common/ewma.c common/outlier.c common/limits.c
+COMMON_SRC := common/err.c common/addr.c common/flag.c common/vaddr.c common/snap.c common/snap_cache.c common/snap_choice.c common/snap_names.c common/snap_egress.c common/hash.c common/snap_hash.c common/unit.c common/fixed.c common/ewma.c common/outlier.c common/limits.c
 TEXT_SRC   := common/suggest.c # meshd and meshctl only
 SHIM_SRC   := $(sort shim/real.c shim/filter.c $(wildcard shim/core/*.c shim/link/*.c shim/route/*.c shim/flow/*.c shim/ready/*.c shim/sym/*.c))
 ENGINE_SRC := $(sort $(wildcard shim/tls/*.c)) shim/clock.c

@@ -35,17 +35,10 @@ mesh_snap_sum(uint64_t generation, uint32_t index, const void *p, size_t n)
     return mesh_snap_sum_of(generation, index, p, n);
 }
 
-static uint64_t
-stir(uint64_t h, const uint8_t *p)
-{
-    h = (h ^ mesh_snap_word(p, 8)) * MESH_SNAP_ODD;
-    return h ^ h >> 32;
-}
-
 uint32_t
 mesh_snap_bucket(const uint8_t ip[16], uint16_t port)
 {
-    uint64_t h = stir(stir(port, ip), ip + 8) * MESH_SNAP_ODD; /* the first bits have all the others in them */
+    uint64_t h = mesh_snap_stir(mesh_snap_stir(port, ip), ip + 8) * MESH_SNAP_ODD; /* the first bits have all the others in them */
     return (uint32_t)(h >> 32) % MESH_SNAP_BUCKETS;
 }
 
@@ -112,11 +105,19 @@ open_view(const struct mesh_snap *s, uint32_t area_size, struct mesh_snap_view *
     v->stamp = &a->generation;
     v->pool = (const uint8_t *)s->map + MESH_SNAP_POOL(area_size);
     v->pool_size = MESH_SNAP_SIZE(area_size) - MESH_SNAP_POOL(area_size);
+    v->cache = s->cache;
+    v->key = (struct mesh_snap_key){s->map, 0, v->generation, area_size};
+    mesh_snap_grab(&v->key.epoch, &h->epoch, sizeof(v->key.epoch));
+    v->is_kept = false;
     if (!is_whole(v)) {
         return MESH_E_SNAPSHOT;
     }
     struct mesh_snap_front *f = &v->f;
     mesh_snap_grab(f, v->area + FRONT_OFF, sizeof(*f));
+    v->is_kept = mesh_snap_cache_front(v->cache, &v->key, f);
+    if (v->is_kept) {
+        return MESH_OK; /* word for word what was checked before */
+    }
     bool good = f->check == mesh_snap_sum_of(v->generation, MESH_SNAP_NONE, f,
                                              offsetof(struct mesh_snap_front, check));
     for (unsigned t = 0; good && t < MESH_SNAP_TABLES; t++) {
@@ -135,14 +136,14 @@ mesh_snap_attempt(const struct mesh_snap *s, mesh_snap_attempt_fn *fn, void *arg
     }
     for (int i = 0; i < TRIES; i++) {
         struct mesh_snap_view v;
-        v.area = NULL;
-        e = open_view(s, area_size, &v);
-        if (e == MESH_OK) {
-            e = fn(&v, arg);
-        }
+        enum mesh_err opened = open_view(s, area_size, &v);
+        e = opened == MESH_OK ? fn(&v, arg) : opened;
         /* Keeps the copies above from sinking below the second look at the stamp. */
         atomic_thread_fence(memory_order_acquire);
-        if (v.area && is_whole(&v)) {
+        if (is_whole(&v)) {
+            if (opened == MESH_OK && !v.is_kept) {
+                mesh_snap_cache_keep_front(v.cache, &v.key, &v.f);
+            }
             return e;
         }
     }
@@ -248,6 +249,14 @@ walk(const struct mesh_snap_view *v, uint32_t bucket, struct mesh_snap_query *q)
     return e;
 }
 
+static struct mesh_snap_asked
+asked_by(const struct mesh_snap_query *q)
+{
+    struct mesh_snap_asked a = {.netns = q->netns, .port = q->addr.port};
+    memcpy(a.ip, q->addr.ip, sizeof(a.ip));
+    return a;
+}
+
 enum mesh_err
 mesh_snap_try_find(const struct mesh_snap_view *v, void *arg)
 {
@@ -256,6 +265,14 @@ mesh_snap_try_find(const struct mesh_snap_view *v, void *arg)
     q->score = 0;
     q->hit->registry_only = v->f.settings.egress != 0;
     q->hit->live = v->f.settings.live;
+    q->key = v->key;
+    q->plan.is_known = 0;
+    const struct mesh_snap_asked a = asked_by(q);
+    q->is_kept = !q->endpoints_only && mesh_snap_cache_find(v->cache, &q->key, &a, q->hit, &q->plan);
+    if (q->is_kept) {
+        q->score = SERVICE_SCORE;
+        return MESH_OK;
+    }
     enum mesh_err e = walk(v, mesh_snap_bucket(q->addr.ip, q->addr.port), q);
     if (e == MESH_OK && q->score == 0) {
         e = walk(v, mesh_snap_bucket(any, q->addr.port), q);
@@ -263,7 +280,20 @@ mesh_snap_try_find(const struct mesh_snap_view *v, void *arg)
     if (e == MESH_OK && q->score) {
         e = mesh_snap_get_service(v, q->hit->endpoint.service, &q->hit->service);
     }
+    if (e == MESH_OK && v->cache && q->score >= SERVICE_SCORE) {
+        mesh_snap_plan(v, q->hit, q->addr.port, &q->plan);
+    }
     return e;
+}
+
+/* Addresses of services alone: they are few, and go before all others. */
+void
+mesh_snap_keep(const struct mesh_snap *s, const struct mesh_snap_query *q)
+{
+    if (s->cache && !q->is_kept && q->score >= SERVICE_SCORE) {
+        const struct mesh_snap_asked a = asked_by(q);
+        mesh_snap_cache_keep(s->cache, &q->key, &a, q->hit, &q->plan);
+    }
 }
 
 static enum mesh_err
@@ -276,6 +306,7 @@ find(const struct mesh_snap *s, struct mesh_snap_query *q, struct mesh_snap_hit 
         return e;
     }
     *found = q->score > 0;
+    mesh_snap_keep(s, q);
     if (*found) {
         *hit = now;
         hit->needs_local =

@@ -12,10 +12,13 @@
 #include "common/addr.h"
 #include "mesh/snapshot.h"
 
-/* A mapping of `size` bytes; not owned. */
+struct mesh_snap_cache;
+
+/* A mapping of `size` bytes; not owned, nor is the cache [snap_cache.h]. */
 struct mesh_snap {
     const void *map;
     size_t size;
+    struct mesh_snap_cache *cache; /* of this process, or NULL */
 };
 
 struct mesh_snap_hit {
@@ -59,9 +62,11 @@ enum mesh_err mesh_snap_find_endpoint(const struct mesh_snap *s, uint64_t netns,
  * meanwhile; what it returns is returned, and *hit is what was asked for where *found says so. Not called when
  * *found is false or the address is no service's. The functions below are for `choose` only; all copy, and say
  * MESH_E_SNAPSHOT where something is damaged. */
+struct mesh_snap_plan;
 struct mesh_snap_choice {
     const void *view;
     const struct mesh_snap_hit *hit;
+    const struct mesh_snap_plan *plan; /* what of the below is known already, or NULL */
 };
 typedef enum mesh_err mesh_snap_choose_fn(const struct mesh_snap_choice *c, void *arg);
 enum mesh_err mesh_snap_choose(const struct mesh_snap *s, uint64_t netns, const struct mesh_addr *a,
@@ -118,6 +123,9 @@ enum mesh_err mesh_snap_list(const struct mesh_snap_choice *c, const struct mesh
                              const struct mesh_snap_tier *t, bool all, struct mesh_snap_list *out) MESH_MUST_CHECK;
 /* Which member has the n-th unit of weight, n < total; in the logarithm of count. */
 enum mesh_err mesh_snap_weigh(const struct mesh_snap_list *l, uint32_t n, uint32_t *index) MESH_MUST_CHECK;
+/* That member, its weight, and its endpoint. */
+enum mesh_err mesh_snap_member_at(const struct mesh_snap_list *l, uint32_t n, uint32_t *index,
+                                  struct mesh_snap_endpoint *ep, uint32_t *weight) MESH_MUST_CHECK;
 /* Member i, its weight, and its endpoint. */
 enum mesh_err mesh_snap_member(const struct mesh_snap_list *l, uint32_t i, struct mesh_snap_endpoint *ep,
                                uint32_t *weight) MESH_MUST_CHECK;

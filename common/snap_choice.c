@@ -18,7 +18,7 @@ try_choose(const struct mesh_snap_view *v, void *arg)
 {
     struct mesh_snap_query *q = arg;
     enum mesh_err e = mesh_snap_try_find(v, arg);
-    const struct mesh_snap_choice c = {v, q->hit};
+    const struct mesh_snap_choice c = {v, q->hit, q->plan.is_known ? &q->plan : NULL};
     bool asked = e == MESH_OK && q->score && q->hit->endpoint.flags & MESH_EP_SERVICE;
     return asked ? q->choose(&c, q->arg) : e;
 }
@@ -27,8 +27,16 @@ enum mesh_err
 mesh_snap_choose(const struct mesh_snap *s, uint64_t netns, const struct mesh_addr *a,
                  struct mesh_snap_hit *hit, bool *found, mesh_snap_choose_fn *choose, void *arg)
 {
-    struct mesh_snap_query q = {.netns = netns, .addr = *a, .hit = hit, .choose = choose, .arg = arg};
+    struct mesh_snap_query q; /* not zeroed: most of it is the attempt's to fill in */
+    q.netns = netns;
+    q.addr = *a;
+    q.hit = hit;
+    q.score = 0;
+    q.endpoints_only = q.is_kept = false;
+    q.choose = choose;
+    q.arg = arg;
     enum mesh_err e = mesh_snap_attempt(s, try_choose, &q);
+    mesh_snap_keep(s, &q);
     if (e == MESH_OK) {
         *found = q.score > 0;
         hit->needs_local = false; /* an address of a service is no interface's */
@@ -168,6 +176,10 @@ mesh_snap_group(const struct mesh_snap_choice *c, const struct mesh_snap_service
 {
     struct mesh_snap_group g;
     bool found = false;
+    if (c->plan && s == &c->hit->service && subset == c->plan->group.subset && port == c->plan->group.port) {
+        *out = c->plan->group;
+        return MESH_OK;
+    }
     for (uint32_t i = 0; i < s->groups.count; i++) {
         enum mesh_err e = mesh_snap_get(view_of(c), MESH_SNAP_GROUPS, s->groups.first + i, &g);
         if (e != MESH_OK) {
@@ -192,6 +204,10 @@ mesh_snap_tier(const struct mesh_snap_choice *c, const struct mesh_snap_group *g
     if (i >= g->tiers.count) {
         return MESH_E_NO_ENDPOINT;
     }
+    if (c->plan && g->tiers.first + i == c->plan->group.tiers.first) {
+        *out = c->plan->tier;
+        return MESH_OK;
+    }
     enum mesh_err e = mesh_snap_get(view_of(c), MESH_SNAP_TIERS, g->tiers.first + i, out);
     bool good = e == MESH_OK && mesh_snap_has(view_of(c), MESH_SNAP_MEMBERS, &out->members) &&
                 out->healthy <= out->members.count;
@@ -202,7 +218,10 @@ mesh_snap_tier(const struct mesh_snap_choice *c, const struct mesh_snap_group *g
 static unsigned
 capacity(const struct mesh_snap_tier *t)
 {
-    unsigned p = t->members.count ? (unsigned)((uint64_t)t->healthy * 140 / t->members.count) : 0;
+    if (t->healthy == t->members.count) {
+        return t->members.count ? 100 : 0; /* nearly always, and without a division */
+    }
+    unsigned p = (unsigned)((uint64_t)t->healthy * 140 / t->members.count);
     return p < 100 ? p : 100;
 }
 
@@ -235,6 +254,11 @@ mesh_snap_first_tier(const struct mesh_snap_choice *c, const struct mesh_snap_gr
     if (g->tiers.count == 0) {
         return MESH_E_NO_ENDPOINT;
     }
+    if (c->plan && g->tiers.first == c->plan->group.tiers.first && capacity(&c->plan->tier) == 100) {
+        *first = 0; /* the best one bears all */
+        *lacks = false;
+        return MESH_OK;
+    }
     enum mesh_err e = tier_at(c, g, draw % 100, first, &left);
     if (e == MESH_OK && *first == MESH_SNAP_NONE && left < 100) {
         e = tier_at(c, g, draw % (100 - left), first, &left);
@@ -250,6 +274,10 @@ mesh_snap_list(const struct mesh_snap_choice *c, const struct mesh_snap_service 
 {
     struct mesh_snap_member last = {.upto = 0};
     uint32_t n = all ? t->members.count : t->healthy;
+    if (c->plan && !all && t->members.first == c->plan->tier.members.first && n == c->plan->tier.healthy) {
+        *out = (struct mesh_snap_list){c->view, s, t->members.first, n, c->plan->total};
+        return MESH_OK;
+    }
     enum mesh_err e =
         n ? mesh_snap_get(view_of(c), MESH_SNAP_MEMBERS, t->members.first + n - 1, &last) : MESH_OK;
     *out = (struct mesh_snap_list){c->view, s, t->members.first, n, last.upto};
@@ -262,14 +290,34 @@ get_member(const struct mesh_snap_list *l, uint32_t i, struct mesh_snap_member *
     return mesh_snap_get(l->view, MESH_SNAP_MEMBERS, l->first + i, out);
 }
 
-/* It lies where it would with equal weights, or beside, or is searched for. */
+void
+mesh_snap_plan(const struct mesh_snap_view *v, const struct mesh_snap_hit *hit, uint16_t port, struct mesh_snap_plan *out)
+{
+    const struct mesh_snap_choice c = {v, hit, NULL};
+    struct mesh_snap_list l = {.total = 0};
+    memset(out, 0, sizeof(*out));
+    enum mesh_err e = mesh_snap_group(&c, &hit->service, 0, hit->endpoint.flags & MESH_EP_PORT ? port : 0, &out->group);
+    e = e == MESH_OK ? mesh_snap_tier(&c, &out->group, 0, &out->tier) : e;
+    e = e == MESH_OK ? mesh_snap_list(&c, &hit->service, &out->tier, false, &l) : e;
+    out->total = l.total;
+    out->is_known = e == MESH_OK;
+}
+
+/* Where it would lie with equal weights. */
+static uint32_t
+likely_at(const struct mesh_snap_list *l, uint32_t n)
+{
+    if (n >= l->total) {
+        return 0;
+    }
+    return l->count == l->total ? n : (uint32_t)((uint64_t)n * l->count / l->total);
+}
+
+/* It lies there, or beside, or is searched for. */
 enum mesh_err
 mesh_snap_weigh(const struct mesh_snap_list *l, uint32_t n, uint32_t *index)
 {
-    uint32_t low = 0, high = l->count, at = 0;
-    if (n < l->total) {
-        at = l->count == l->total ? n : (uint32_t)((uint64_t)n * l->count / l->total);
-    }
+    uint32_t low = 0, high = l->count, at = likely_at(l, n);
     for (bool first = true; low < high; first = false) {
         struct mesh_snap_member m;
         enum mesh_err e = get_member(l, at, &m);
@@ -289,24 +337,58 @@ mesh_snap_weigh(const struct mesh_snap_list *l, uint32_t n, uint32_t *index)
     return low < l->count ? MESH_OK : MESH_E_SNAPSHOT;
 }
 
+/* Which units of weight it has: those from *from to before m->upto. */
+static enum mesh_err
+get_units(const struct mesh_snap_list *l, uint32_t i, uint32_t *from, struct mesh_snap_member *m)
+{
+    struct mesh_snap_member before = {.upto = 0};
+    if (i >= l->count) {
+        return MESH_E_SNAPSHOT;
+    }
+    enum mesh_err e = get_member(l, i, m);
+    if (e == MESH_OK && i > 0) {
+        e = get_member(l, i - 1, &before);
+    }
+    *from = before.upto;
+    return e == MESH_OK && m->upto < before.upto ? MESH_E_SNAPSHOT : e;
+}
+
+static enum mesh_err
+get_endpoint_of(const struct mesh_snap_list *l, const struct mesh_snap_member *m, struct mesh_snap_endpoint *ep)
+{
+    enum mesh_err e = mesh_snap_get_endpoint(l->view, m->endpoint, ep);
+    return e == MESH_OK && (ep->id != m->id || ep->flags & MESH_EP_SERVICE) ? MESH_E_SNAPSHOT : e;
+}
+
 enum mesh_err
 mesh_snap_member(const struct mesh_snap_list *l, uint32_t i, struct mesh_snap_endpoint *ep,
                  uint32_t *weight)
 {
-    struct mesh_snap_member m = {.upto = 0}, before = {.upto = 0};
-    if (i >= l->count) {
-        return MESH_E_SNAPSHOT;
+    struct mesh_snap_member m;
+    uint32_t from = 0;
+    enum mesh_err e = get_units(l, i, &from, &m);
+    if (e != MESH_OK) {
+        return e;
     }
-    enum mesh_err e = get_member(l, i, &m);
-    if (e == MESH_OK && i > 0) {
-        e = get_member(l, i - 1, &before);
+    *weight = m.upto - from;
+    return get_endpoint_of(l, &m, ep);
+}
+
+enum mesh_err
+mesh_snap_member_at(const struct mesh_snap_list *l, uint32_t n, uint32_t *index, struct mesh_snap_endpoint *ep,
+                    uint32_t *weight)
+{
+    struct mesh_snap_member m;
+    uint32_t from = 0, i = likely_at(l, n);
+    enum mesh_err e = i < l->count ? get_units(l, i, &from, &m) : MESH_E_SNAPSHOT;
+    if (e == MESH_OK && (n < from || n >= m.upto)) {
+        e = mesh_snap_weigh(l, n, &i);
+        e = e == MESH_OK ? get_units(l, i, &from, &m) : e;
     }
-    if (e == MESH_OK) {
-        e = mesh_snap_get_endpoint(l->view, m.endpoint, ep);
+    if (e != MESH_OK) {
+        return e;
     }
-    if (e == MESH_OK && (m.upto < before.upto || ep->id != m.id || ep->flags & MESH_EP_SERVICE)) {
-        return MESH_E_SNAPSHOT;
-    }
-    *weight = m.upto - before.upto;
-    return e;
+    *index = i;
+    *weight = m.upto - from;
+    return get_endpoint_of(l, &m, ep);
 }

@@ -8,14 +8,8 @@
 #include <string.h>
 
 #include "common/snap.h"
+#include "common/snap_cache.h"
 #include "mesh/names.h"
-
-/* What of an area is behind its generation and before the buckets. */
-struct mesh_snap_front {
-    struct mesh_snap_table table[MESH_SNAP_TABLES];
-    struct mesh_snap_settings settings;
-    uint32_t last_id, check;
-};
 
 /* One attempt's view of the current area: everything in it is checked. */
 struct mesh_snap_view {
@@ -24,6 +18,9 @@ struct mesh_snap_view {
     const uint8_t *pool;
     size_t pool_size;
     uint64_t generation;
+    struct mesh_snap_key key;
+    struct mesh_snap_cache *cache;
+    bool is_kept; /* the front came from there */
     struct mesh_snap_front f;
 };
 
@@ -44,6 +41,13 @@ mesh_snap_word(const uint8_t *p, size_t n)
     uint64_t w = 0;
     memcpy(&w, p, n);
     return w;
+}
+
+static inline uint64_t
+mesh_snap_stir(uint64_t h, const uint8_t *p)
+{
+    h = (h ^ mesh_snap_word(p, 8)) * MESH_SNAP_ODD;
+    return h ^ h >> 32;
 }
 
 /* Both halves of the product of two words, each with a key that is another one at each place. */
@@ -118,6 +122,9 @@ struct mesh_snap_query {
     struct mesh_addr addr;
     struct mesh_snap_hit *hit;
     int score; /* of *hit, 0: nothing found */
+    bool is_kept; /* *hit came from the cache */
+    struct mesh_snap_key key; /* of the attempt */
+    struct mesh_snap_plan plan;
     bool endpoints_only;
     mesh_snap_choose_fn *choose;
     void *arg;
@@ -126,6 +133,11 @@ struct mesh_snap_query {
 typedef enum mesh_err mesh_snap_attempt_fn(const struct mesh_snap_view *v, void *arg);
 /* Runs fn on a view until it was whole from beginning to end. */
 enum mesh_err mesh_snap_attempt(const struct mesh_snap *s, mesh_snap_attempt_fn *fn, void *arg) MESH_MUST_CHECK;
+/* From what was found to where a choice begins; as much as nothing is, where it cannot be read. */
+void mesh_snap_plan(const struct mesh_snap_view *v, const struct mesh_snap_hit *hit, uint16_t port,
+                    struct mesh_snap_plan *out);
+/* After an attempt that was whole: what it found, for the next one. */
+void mesh_snap_keep(const struct mesh_snap *s, const struct mesh_snap_query *q);
 /* The attempt of mesh_snap_find; arg: a struct mesh_snap_query. */
 enum mesh_err mesh_snap_try_find(const struct mesh_snap_view *v, void *arg) MESH_MUST_CHECK;
 

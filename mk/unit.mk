@@ -22,14 +22,14 @@ $(B)/unit/%: $(B)/exe/tests/unit/%.o $$(UNIT_OBJ)
 # The choice of endpoints is the shim's, the snapshots that it reads are the daemon's.
 PICK_OBJ := $(patsubst %.c,$(B)/pic/%.o,$(filter-out shim/route/route.c shim/route/names.c shim/route/egress.c,$(wildcard shim/route/*.c)) \
              shim/core/live.c shim/core/rand.c shim/real.c shim/filter.c)
-$(B)/unit/test_pick $(B)/unit/test_hash $(B)/unit/test_hash_pick $(B)/unit/test_registry_hash $(B)/unit/test_route $(B)/unit/test_registry_outlier: $(PICK_OBJ)
+$(B)/unit/test_pick $(B)/unit/test_snap_cache $(B)/unit/test_hash $(B)/unit/test_hash_pick $(B)/unit/test_registry_hash $(B)/unit/test_route $(B)/unit/test_registry_outlier: $(PICK_OBJ)
 $(B)/unit/test_route: $(B)/pic/shim/route/egress.o
 $(B)/unit/test_outlier: $(patsubst %,$(B)/pic/shim/%.o,core/live core/lock core/rand core/stat core/edge flow/breaker real filter)
 # What a page says of ended connections the shim writes and the daemon reads.
 $(B)/unit/test_observe: $(B)/pic/shim/core/edge.o
 $(B)/unit/test_limits: $(B)/pic/shim/route/fault.o
 
-$(B)/fakeshim: $(B)/exe/tests/tools/fakeshim.o $(B)/exe/common/snap.o $(B)/exe/common/snap_choice.o $(B)/exe/common/err.o \
+$(B)/fakeshim: $(B)/exe/tests/tools/fakeshim.o $(B)/exe/common/snap.o $(B)/exe/common/snap_cache.o $(B)/exe/common/snap_choice.o $(B)/exe/common/err.o \
                $(B)/exe/common/addr.o $(B)/exe/common/limits.o
 	@[ "$(V)" = 1 ] || echo "  LD      $@"
 	$(Q)$(CC) -pie $(LDHARD) -o $@ $^

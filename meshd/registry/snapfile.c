@@ -47,7 +47,13 @@ static struct mesh_snap_head *head;
 static size_t map_size;
 static uint32_t area_size;
 static size_t pool_at; /* the pool goes from there to the end */
+/* A number never stands for two contents: readers keep what they found under it [snap_cache.h]. The copy may be
+ * older than what they saw last, so as many numbers as it could lack are left out after it; an even one, for the area
+ * that is current is not to be written. */
+#define MENDED_SKIP (UINT64_C(1) << 20)
+
 static uint64_t epoch, generation;
+static uint64_t skip; /* at the next commit */
 static uint32_t last_id;
 
 /* What the next area will hold. */
@@ -80,7 +86,7 @@ map(int fd, size_t size)
 static bool
 is_usable(void *p)
 {
-    const struct mesh_snap s = {p, map_size};
+    const struct mesh_snap s = {p, map_size, NULL};
     const struct mesh_snap_head *h = p;
     return mesh_snap_check(&s) == MESH_OK && h->area_size == area_size &&
            memcmp((char *)p + BOOT_OFF, boot, BOOT_LEN) == 0 && mesh_snap_verify(&s) == MESH_OK;
@@ -132,6 +138,7 @@ mend_from_copy(int fd)
         memcpy((char *)to + at, (char *)from + at, area_size);
         memcpy(to, from, MESH_SNAP_HEAD);
         take(fd, to);
+        skip = MENDED_SKIP;
         log_warn("%s was damaged; mended from its copy", path);
     }
     if (from) {
@@ -187,7 +194,7 @@ make_new(void)
     }
     unlink(tmp);
     file = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    generation = 0;
+    generation = skip = 0;
     if (file >= 0 && ftruncate(file, (off_t)map_size) == 0 && has_ends(file, MESH_SNAP_HEAD) &&
         getrandom(&epoch, sizeof(epoch), 0) == (ssize_t)sizeof(epoch)) {
         head = map(file, map_size);
@@ -337,7 +344,7 @@ meshd_snapfile_begin(void)
 {
     lacking = false;
     memset(&draft, 0, sizeof(draft));
-    meshd_pool_begin(generation + 1);
+    meshd_pool_begin(generation + 1 + skip);
     for (uint32_t i = 0; i < MESH_SNAP_BUCKETS; i++) {
         draft.bucket[i].first = draft.bucket[i].cookie = MESH_SNAP_NONE;
     }
@@ -448,7 +455,7 @@ meshd_snapfile_commit(const struct mesh_snap_settings *set)
 {
     const size_t front = offsetof(struct mesh_snap_area, table);
     size_t used = 0;
-    draft.generation = generation + 1;
+    draft.generation = generation + 1 + skip;
     if (lacking || !lay_out(&used)) {
         return MESH_E_NO_MEMORY;
     }
@@ -469,6 +476,7 @@ meshd_snapfile_commit(const struct mesh_snap_settings *set)
     }
     fill_head();
     generation = draft.generation;
+    skip = 0;
     __atomic_store_n(&area->generation, generation, __ATOMIC_RELEASE);
     atomic_store_explicit(&head->generation, generation, memory_order_release);
     meshd_snapcopy_write(head, map_size, area, used);
@@ -478,7 +486,7 @@ meshd_snapfile_commit(const struct mesh_snap_settings *set)
 struct mesh_snap
 meshd_snapfile_view(void)
 {
-    return has_size(file) ? (struct mesh_snap){head, map_size} : (struct mesh_snap){NULL, 0};
+    return has_size(file) ? (struct mesh_snap){head, map_size, NULL} : (struct mesh_snap){NULL, 0, NULL};
 }
 
 void

@@ -10,6 +10,8 @@
 
 static _Atomic uint64_t state; /* 0: not seeded */
 
+#define STEP UINT64_C(0x9e3779b97f4a7c15)
+
 static void
 seed(void)
 {
@@ -20,16 +22,21 @@ seed(void)
     (void)atomic_compare_exchange_strong(&state, &none, fresh | 1);
 }
 
+static uint64_t
+mix(uint64_t z)
+{
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
 uint64_t
 shim_rand(void)
 {
     if (atomic_load_explicit(&state, memory_order_relaxed) == 0) {
         seed();
     }
-    uint64_t z = atomic_fetch_add_explicit(&state, UINT64_C(0x9e3779b97f4a7c15), memory_order_relaxed);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
+    return mix(atomic_fetch_add_explicit(&state, STEP, memory_order_relaxed));
 }
 
 /* The high half of a product; what is uneven about it is below n / 2^32 of its value. */
@@ -37,6 +44,13 @@ uint32_t
 shim_rand_below(uint32_t n)
 {
     return (uint32_t)((shim_rand() >> 32) * n >> 32);
+}
+
+uint32_t
+shim_rand_next_below(uint64_t *own, uint32_t n)
+{
+    *own += STEP;
+    return (uint32_t)((mix(*own) >> 32) * n >> 32);
 }
 
 void

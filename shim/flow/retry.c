@@ -57,7 +57,7 @@ shim_retry_plan_one(struct shim_retry_plan *p, int fd, const struct mesh_addr *t
     p->asked = shim_route_effective(to);
     p->hit = *hit;
     shim_pick_init(&p->tries.pick, fd);
-    p->first = (struct shim_candidate){.weight = 1, .endpoint = hit->endpoint, .service = hit->service, .to = p->asked};
+    p->first = (struct shim_candidate){.weight = 1, .endpoint = hit->endpoint, .service = &p->hit.service, .to = p->asked};
     p->tries.pick.tried_count = 1;
     p->tries.deadline = SHIM_NEVER;
     return MESH_OK;
@@ -86,12 +86,12 @@ aim(struct shim_work *w, const struct shim_candidate *c)
     struct shim_slot *s = shim_hs_slot(w);
     leave_endpoint(s);
     shim_live_enter(c->endpoint.id);
-    shim_outlier_begin(&w->tries.outcome, &c->service, c->endpoint.id, c->probe);
+    shim_outlier_begin(&w->tries.outcome, c->service, c->endpoint.id, c->probe);
     atomic_store(&s->endpoint, c->endpoint.id + 1);
     s->peer = w->to = c->to;
     w->tries.route = c->route;
-    memcpy(w->expect_id, c->service.id, sizeof(w->expect_id));
-    memcpy(w->service, c->service.name, sizeof(w->service));
+    memcpy(w->expect_id, c->service->id, sizeof(w->expect_id));
+    memcpy(w->service, c->service->name, sizeof(w->service));
     if (shim_listener_is_own(c->endpoint.cookie)) {
         atomic_fetch_or(&s->flags, SHIM_SF_OWN);
     } else {
@@ -309,7 +309,7 @@ shim_retry_after(struct shim_work *w, enum mesh_err e, int no)
         shim_stat_decided(d);
         return false;
     }
-    if (shim_breaker_move(s, &next.service.live) != MESH_OK) {
+    if (shim_breaker_move(s, &next.service->live) != MESH_OK) {
         shim_stat_decided(d);
         shim_outlier_release(next.endpoint.id, next.probe);
         shim_stat_err(MESH_E_OVERFLOW);

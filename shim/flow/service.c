@@ -113,7 +113,7 @@ begin(int fd, const struct shim_asked *asked, const struct mesh_snap_hit *hit, c
         return shim_conn_refuse(to, hit->service.name, e);
     }
     plan.tries.scope = asked->scope;
-    const struct mesh_snap_live *set = &plan.first.service.live;
+    const struct mesh_snap_live *set = &plan.first.service->live;
     e = shim_breaker_enter(set);
     if (e != MESH_OK) {
         shim_outlier_release(plan.first.endpoint.id, plan.first.probe);

@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "common/snap_cache.h"
 #include "mesh/live.h"
 #include "shim/core/env.h"
 #include "shim/core/live.h"
@@ -39,6 +40,7 @@
 #define LIVE_MS     200 /* one can do without */
 
 static struct shim_private lock;
+static struct mesh_snap_cache found; /* in the snapshot */
 static const void *_Atomic snap_map;
 static _Atomic size_t snap_size;
 static _Atomic uint64_t netns_cookie;
@@ -89,10 +91,10 @@ is_cut_short(const void *map, size_t size)
 struct mesh_snap
 shim_link_snapshot(void)
 {
-    struct mesh_snap s = {atomic_load_explicit(&snap_map, memory_order_acquire), 0};
+    struct mesh_snap s = {atomic_load_explicit(&snap_map, memory_order_acquire), 0, &found};
     s.size = s.map ? atomic_load(&snap_size) : 0;
     if (s.map && is_cut_short(s.map, s.size)) {
-        return (struct mesh_snap){NULL, 0};
+        return (struct mesh_snap){NULL, 0, NULL};
     }
     return s;
 }
@@ -145,7 +147,7 @@ adopt_snapshot(int fd)
     if (e != MESH_OK) {
         return e;
     }
-    struct mesh_snap s = {p, (size_t)st.st_size};
+    struct mesh_snap s = {p, (size_t)st.st_size, NULL};
     e = is_cut_short(s.map, s.size) ? MESH_E_SNAPSHOT : mesh_snap_check(&s);
     if (e != MESH_OK) {
         munmap(p, s.size);

@@ -29,7 +29,7 @@ shim_lb_least_request(const struct shim_lb *lb, struct shim_candidate *out)
     }
     uint64_t mine = shim_live_active(out->endpoint.id), its = shim_live_active(other.endpoint.id);
     if (its * out->weight < mine * other.weight) {
-        *out = other;
+        shim_candidate_take(out, &other);
     }
     return MESH_OK;
 }

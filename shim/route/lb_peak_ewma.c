@@ -48,7 +48,7 @@ shim_lb_peak_ewma(const struct shim_lb *lb, struct shim_candidate *out)
     uint64_t now = shim_now() / 1000000;
     uint32_t mine = weight_of(out), its = weight_of(&other);
     if (cost(&other, its, now) * mine < cost(out, mine, now) * its) {
-        *out = other;
+        shim_candidate_take(out, &other);
     }
     return MESH_OK;
 }

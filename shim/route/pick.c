@@ -59,24 +59,31 @@ was_tried(const struct shim_pick *p, uint32_t id)
 }
 
 /* To a listener in mode off nothing of the mesh may go. */
+static bool
+is_usable(const struct shim_lb *lb, struct shim_candidate *c)
+{
+    const struct mesh_snap_endpoint *ep = &c->endpoint;
+    return c->weight > 0 && ep->mode != MESH_MODE_OFF &&
+           !(ep->flags & MESH_EP_DRAINING) && !(lb->healthy_only && ep->flags & MESH_EP_UNHEALTHY) &&
+           (!(ep->flags & MESH_EP_NETNS) || ep->netns == lb->who->netns) &&
+           !was_tried(lb->who, ep->id) && reach(lb->who, ep, &c->to) &&
+           shim_outlier_admits(lb->state, lb->list->service, ep->id);
+}
+
 enum mesh_err
 shim_lb_look(const struct shim_lb *lb, uint32_t i, struct shim_candidate *out, bool *usable)
 {
-    const struct mesh_snap_endpoint *ep = &out->endpoint;
     enum mesh_err e = mesh_snap_member(lb->list, i, &out->endpoint, &out->weight);
-    *usable = e == MESH_OK && out->weight > 0 && ep->mode != MESH_MODE_OFF &&
-              !(ep->flags & MESH_EP_DRAINING) && !(lb->healthy_only && ep->flags & MESH_EP_UNHEALTHY) &&
-              (!(ep->flags & MESH_EP_NETNS) || ep->netns == lb->who->netns) &&
-              !was_tried(lb->who, ep->id) && reach(lb->who, ep, &out->to) &&
-              shim_outlier_admits(lb->state, lb->list->service, ep->id);
+    *usable = e == MESH_OK && is_usable(lb, out);
     return e;
 }
 
 static enum mesh_err
 look_at_unit(const struct shim_lb *lb, uint32_t n, uint32_t *i, struct shim_candidate *out, bool *usable)
 {
-    enum mesh_err e = mesh_snap_weigh(lb->list, n, i);
-    return e == MESH_OK ? shim_lb_look(lb, *i, out, usable) : e;
+    enum mesh_err e = mesh_snap_member_at(lb->list, n, i, &out->endpoint, &out->weight);
+    *usable = e == MESH_OK && is_usable(lb, out);
+    return e;
 }
 
 enum mesh_err
@@ -100,12 +107,12 @@ shim_lb_draw(const struct shim_lb *lb, struct shim_candidate *out)
     uint32_t total = lb->list->total, i = 0;
     for (unsigned k = 0; total > 0 && k < DRAWS; k++) {
         bool usable = false;
-        enum mesh_err e = look_at_unit(lb, shim_rand_below(total), &i, out, &usable);
+        enum mesh_err e = look_at_unit(lb, shim_rand_next_below(lb->random, total), &i, out, &usable);
         if (e != MESH_OK || usable) {
             return e;
         }
     }
-    return shim_lb_at(lb, shim_rand_below(total), out);
+    return shim_lb_at(lb, shim_rand_next_below(lb->random, total), out);
 }
 
 /* ---- from the address to the endpoints ---- */
@@ -113,10 +120,11 @@ shim_lb_draw(const struct shim_lb *lb, struct shim_candidate *out)
 struct choice {
     struct shim_pick *who;
     const struct mesh_addr *asked;
-    const struct mesh_snap_service *service; /* whose endpoints are looked at: in the hit, or in `out` */
+    const struct mesh_snap_service *service; /* whose endpoints are looked at: in the hit, or in out->other */
     struct shim_candidate *out;
     struct shim_outlier state;
     uint32_t draw; /* which tier */
+    uint64_t random;
     bool hashed;   /* by ring_hash or maglev */
 };
 
@@ -159,7 +167,7 @@ in_hashed_tier(const struct mesh_snap_choice *at, const struct mesh_snap_tier *t
     if (e != MESH_OK) {
         return e;
     }
-    const struct shim_lb lb = {.list = &l, .who = c->who, .state = &c->state, .table = &table,
+    const struct shim_lb lb = {.list = &l, .who = c->who, .state = &c->state, .random = &c->random, .table = &table,
                                .hash = c->who->hash, .among = among, .healthy_only = !all};
     c->state.cold_too = true;
     return balance(&lb, c);
@@ -173,7 +181,7 @@ in_tier(const struct mesh_snap_choice *at, const struct mesh_snap_tier *t, bool 
         return in_hashed_tier(at, t, all, c);
     }
     enum mesh_err e = mesh_snap_list(at, c->service, t, all, &l);
-    const struct shim_lb lb = {.list = &l, .who = c->who, .state = &c->state};
+    const struct shim_lb lb = {.list = &l, .who = c->who, .state = &c->state, .random = &c->random};
     if (e == MESH_OK) {
         do {
             e = balance(&lb, c);
@@ -190,7 +198,8 @@ each_tier(const struct mesh_snap_choice *at, const struct mesh_snap_group *g, ui
     enum mesh_err e = MESH_E_NO_ENDPOINT;
     for (uint32_t k = 0; e == MESH_E_NO_ENDPOINT && k < g->tiers.count; k++) {
         struct mesh_snap_tier t;
-        e = mesh_snap_tier(at, g, (first + k) % g->tiers.count, &t);
+        uint32_t i = first + k;
+        e = mesh_snap_tier(at, g, i < g->tiers.count ? i : i - g->tiers.count, &t);
         bool panics = e == MESH_OK && t.members.count &&
                       (uint64_t)t.healthy * 100 < (uint64_t)t.members.count * c->service->panic_threshold;
         if (e == MESH_OK) {
@@ -225,7 +234,7 @@ in_target(const struct mesh_snap_choice *at, const struct mesh_snap_target *t, s
 {
     struct mesh_snap_group g;
     bool of_port = at->hit->endpoint.flags & MESH_EP_PORT;
-    enum mesh_err e = mesh_snap_target_service(at, t, &c->out->service, &c->service);
+    enum mesh_err e = mesh_snap_target_service(at, t, &c->out->other, &c->service);
     if (e == MESH_OK) {
         draw_tier(c);
         e = mesh_snap_group(at, c->service, t->subset, of_port ? c->asked->port : 0, &g);
@@ -255,7 +264,7 @@ choose(const struct mesh_snap_choice *at, void *arg)
     struct choice *c = arg;
     struct mesh_snap_target t;
     uint32_t rule;
-    c->service = &c->out->service;
+    c->service = &at->hit->service;
     if (at->hit->service.routes.count && !c->who->client.service) {
         shim_client_get(&c->who->client);
     }
@@ -269,9 +278,7 @@ choose(const struct mesh_snap_choice *at, void *arg)
     if (e == MESH_E_NO_ENDPOINT) {
         e = fail_over(at, c);
     }
-    if (c->service != &c->out->service) {
-        c->out->service = *c->service;
-    }
+    c->out->service = c->service;
     return e;
 }
 
@@ -284,24 +291,25 @@ shim_pick(struct shim_pick *p, const struct mesh_snap *snap, const struct mesh_a
     c.who = p;
     c.asked = asked;
     c.out = out;
+    out->service = &hit->service;
     c.state = (struct shim_outlier){0};
-    *out = (struct shim_candidate){0}; /* nothing is chosen where the address is no service's any more */
+    c.random = shim_rand();
     if (p->tried_count >= SHIM_PICK_MAX) {
         return MESH_E_NO_ENDPOINT;
     }
     if (!p->has_draw) {
-        p->draw = shim_rand_below(UINT32_MAX);
+        p->draw = (uint32_t)(c.random >> 32);
         p->has_draw = true;
     }
     enum mesh_err e = MESH_OK;
     do {
         e = mesh_snap_choose(snap, p->netns, asked, hit, &found, choose, &c);
-    } while (shim_outlier_again(&c.state, e, &out->service, out->endpoint.id, &out->probe));
+        if (e == MESH_OK && (!found || !(hit->endpoint.flags & MESH_EP_SERVICE))) {
+            return MESH_E_NO_ENDPOINT; /* it was an address of a service a moment ago */
+        }
+    } while (shim_outlier_again(&c.state, e, out->service, out->endpoint.id, &out->probe));
     if (e != MESH_OK) {
         return e == MESH_E_NO_ENDPOINT && c.state.full ? MESH_E_OVERFLOW : e;
-    }
-    if (!found || !(hit->endpoint.flags & MESH_EP_SERVICE)) {
-        return MESH_E_NO_ENDPOINT; /* it was one a moment ago */
     }
     p->tried[p->tried_count++] = out->endpoint.id;
     return MESH_OK;

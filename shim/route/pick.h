@@ -39,17 +39,28 @@ void shim_pick_init(struct shim_pick *p, int fd);
 struct shim_candidate {
     uint32_t weight;
     struct mesh_snap_endpoint endpoint;
-    struct mesh_snap_service service; /* whose it is: not always the one that was asked for */
     struct mesh_addr to; /* where it is reached: for a wildcard listener the loopback address */
     uint64_t probe;      /* shim_outlier_again */
     uint64_t route;      /* mesh_snap_route_name of the rule that decided, 0: none did */
+    const struct mesh_snap_service *service; /* whose it is: the one that was asked for, in the hit, or `other` */
+    struct mesh_snap_service other;
 };
+
+/* What an algorithm has found out of `from`, and no more. */
+static inline void
+shim_candidate_take(struct shim_candidate *c, const struct shim_candidate *from)
+{
+    c->weight = from->weight;
+    c->endpoint = from->endpoint;
+    c->to = from->to;
+}
 
 /* What an algorithm sees. */
 struct shim_lb {
     const struct mesh_snap_list *list;
     const struct shim_pick *who;
     struct shim_outlier *state; /* of this choice */
+    uint64_t *random;           /* shim_rand_next_below */
     const struct mesh_snap_hashes *table; /* ring_hash and maglev, as what follows; the list has all members then */
     uint64_t hash;
     uint32_t among;    /* so many of the members are healthy, or taken for it */
@@ -75,8 +86,7 @@ enum mesh_err shim_lb_ring_hash(const struct shim_lb *lb, struct shim_candidate 
 enum mesh_err shim_lb_maglev(const struct shim_lb *lb, struct shim_candidate *out) MESH_MUST_CHECK;
 
 /* Chooses for a connect() to `asked`, an address of a service; hit as mesh_snap_find, its service the one that
- * was asked for. What is chosen counts
- * as tried. MESH_E_NO_ENDPOINT: none is left; MESH_E_OVERFLOW: none that has room; MESH_E_SNAPSHOT. */
+ * was asked for. What is chosen counts as tried, and points into *hit, where the two are not copied together. MESH_E_NO_ENDPOINT: none is left; MESH_E_OVERFLOW: none that has room; MESH_E_SNAPSHOT. */
 enum mesh_err shim_pick(struct shim_pick *p, const struct mesh_snap *snap, const struct mesh_addr *asked,
                         struct mesh_snap_hit *hit, struct shim_candidate *out) MESH_MUST_CHECK;
 

@@ -196,7 +196,7 @@ START_TEST(hostile)
     publish(&(struct world){.lb = (enum mesh_lb)_i, .n = 5, .balance = 120});
     struct mesh_snap whole = meshd_snapfile_view();
     uint8_t *file = unit_guarded(whole.size), *pool = file + MESH_SNAP_POOL(AREA);
-    struct mesh_snap s = {file, whole.size};
+    struct mesh_snap s = {file, whole.size, NULL};
     uint64_t g = meshd_snapfile_generation();
     memcpy(file, whole.map, whole.size);
     struct mesh_snap_area *a = (void *)(file + MESH_SNAP_HEAD + (g & 1) * AREA);

@@ -362,7 +362,7 @@ START_TEST(damage_is_seen)
     publish("cache", "web", s);
     struct mesh_snap whole = meshd_snapfile_view();
     uint8_t *p = unit_guarded(whole.size);
-    struct mesh_snap snap = {p, whole.size};
+    struct mesh_snap snap = {p, whole.size, NULL};
     memcpy(p, whole.map, whole.size);
     size_t area = MESH_SNAP_HEAD + (meshd_snapfile_generation() & 1) * (size_t)(1u << 20);
     const struct mesh_snap_area *a = (const void *)(p + area);

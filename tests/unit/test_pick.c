@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <time.h>
 
+#include "common/snap_cache.h"
 #include "meshd/base/log.h"
 #include "shim/core/live.h"
 #include "shim/core/rand.h"
@@ -38,6 +39,7 @@ shim_link_id(void)
     return self;
 }
 
+static struct mesh_snap_cache cache; /* as connections have one; each test is a process of its own */
 static uint8_t asked_flags; /* beside MESH_EP_SERVICE */
 
 static void
@@ -92,8 +94,9 @@ publish(enum mesh_lb lb, const uint32_t *weight, uint32_t n, change *how)
 static enum mesh_err
 pick(struct shim_pick *p, struct shim_candidate *c)
 {
+    static struct mesh_snap_hit hit; /* the candidate points into it */
     struct mesh_snap snap = meshd_snapfile_view();
-    struct mesh_snap_hit hit;
+    snap.cache = &cache;
     return shim_pick(p, &snap, &asked, &hit, c);
 }
 
@@ -105,7 +108,7 @@ one(int family)
     struct shim_candidate c;
     enum mesh_err e = pick(&p, &c);
     ck_assert(e == MESH_OK || e == MESH_E_NO_ENDPOINT);
-    ck_assert(e != MESH_OK || strcmp(c.service.id, "spiffe://td/ns/default/sa/cache") == 0);
+    ck_assert(e != MESH_OK || strcmp(c.service->id, "spiffe://td/ns/default/sa/cache") == 0);
     return e == MESH_OK ? c.endpoint.id : 0;
 }
 
@@ -352,7 +355,7 @@ START_TEST(hostile)
     publish((enum mesh_lb)_i, (const uint32_t[]){3, 2, 0, 7, 1}, 5, NULL);
     struct mesh_snap whole = meshd_snapfile_view();
     uint8_t *file = unit_guarded(whole.size);
-    struct mesh_snap s = {file, whole.size};
+    struct mesh_snap s = {file, whole.size, NULL};
     uint64_t g = meshd_snapfile_generation();
     memcpy(file, whole.map, whole.size);
     struct mesh_snap_area *a = (void *)(file + MESH_SNAP_HEAD + (g & 1) * AREA);

@@ -58,7 +58,7 @@ again(struct shim_pick *p, const char *ip, uint16_t port, char *service)
     enum mesh_err e = shim_pick(p, &s, &a, &hit, &c);
     ck_assert(e == MESH_OK || e == MESH_E_NO_ENDPOINT);
     if (service) {
-        snprintf(service, MESH_SERVICE_MAX, "%s", e == MESH_OK ? c.service.name : "");
+        snprintf(service, MESH_SERVICE_MAX, "%s", e == MESH_OK ? c.service->name : "");
     }
     return e == MESH_OK ? c.to.port : 0;
 }

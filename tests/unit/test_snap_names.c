@@ -274,7 +274,7 @@ START_TEST(damage_is_seen)
     publish("mesh");
     struct mesh_snap whole = meshd_snapfile_view();
     uint8_t *p = unit_guarded(whole.size);
-    struct mesh_snap s = {p, whole.size};
+    struct mesh_snap s = {p, whole.size, NULL};
     memcpy(p, whole.map, whole.size);
     uint8_t *at = (uint8_t *)area_of(p) + area_of(p)->table[MESH_SNAP_DOMAIN].off;
     size_t size = size_of(area_of(p));
@@ -325,7 +325,7 @@ START_TEST(hostile)
     publish("mesh");
     struct mesh_snap whole = meshd_snapfile_view();
     uint8_t *p = unit_guarded(whole.size);
-    struct mesh_snap s = {p, whole.size};
+    struct mesh_snap s = {p, whole.size, NULL};
     uint32_t seed = 1;
     memcpy(p, whole.map, whole.size);
     struct mesh_snap_area *a = area_of(p);
