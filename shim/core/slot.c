@@ -367,6 +367,14 @@ shim_slot_whole(struct shim_slot *s, bool on)
     }
 }
 
+void
+shim_slot_ask(struct shim_slot *s)
+{
+    if (!(atomic_fetch_or(&s->urgent, SHIM_URGENT_ASKED) & SHIM_URGENT_ASKED)) {
+        atomic_fetch_add(&region_of(s)->whole, 1);
+    }
+}
+
 bool
 shim_slot_any_whole(void)
 {
@@ -377,6 +385,10 @@ shim_slot_any_whole(void)
 static void
 empty(struct shim_slot *s)
 {
+    shim_slot_whole(s, false);
+    if (atomic_exchange(&s->urgent, 0) & SHIM_URGENT_ASKED) {
+        atomic_fetch_sub(&region_of(s)->whole, 1);
+    }
     shim_spill_put(s, SHIM_ONCE(s->rx_spill));
     shim_spill_put(s, atomic_load(&s->tx_spill));
     s->rx_spill = 0; /* atomic: no chain of assignments, for clang */
@@ -392,7 +404,6 @@ shim_slot_renew(struct shim_slot *s)
     uint32_t step = atomic_load(&s->hs_step) + 1;
     uint8_t crowded = atomic_load(&s->crowded);
     const size_t until = offsetof(struct shim_slot, hs_step), from = until + sizeof(s->hs_step);
-    shim_slot_whole(s, false);
     empty(s);
     atomic_store(&s->hs_step, step);
     memset((char *)s + offsetof(struct shim_slot, flags), 0, until - offsetof(struct shim_slot, flags));
@@ -406,7 +417,6 @@ void
 shim_slot_free(struct shim_slot *s)
 {
     struct shim_region *r = region_of(s);
-    shim_slot_whole(s, false);
     atomic_fetch_add(&s->generation, 1); /* first: from here on it is nobody's */
     atomic_store(&s->cookie, 0);
     atomic_store(&s->phase, SHIM_PHASE_FREE);

@@ -77,6 +77,7 @@ enum shim_slot_flags {
     SHIM_SF_KEPT = 536870912,
     SHIM_SF_SHAPED = 67108864, /* .fault meddles with its bytes (flow/shape.h) */
     SHIM_SF_EARLY = 8192,   /* bytes accepted before the handshake are still unsent */
+    SHIM_SF_MARK = 134217728, /* the next byte in the kernel is an urgent one's mark (flow/mark.h) */
     SHIM_SF_COMMON = 1073741824, /* others had the socket before it was connected: only who did connects */
 };
 
@@ -96,10 +97,18 @@ enum shim_watched {
     SHIM_WATCHED_LACKS = 4, /* there was no room for bytes once: an edge is owed when there is */
 };
 
+/* Of urgent data (flow/mark.h). */
+enum shim_urgent {
+    SHIM_URGENT_ASKED = 1, /* poll and select have to ask us: counted in the region's `whole` */
+    SHIM_URGENT_SEEN = 2,  /* MARK: the kernel stood there */
+    SHIM_URGENT_LATE = 8,  /* MARK: it came when the program had read all before it */
+    SHIM_URGENT_TAIL = 4,  /* the last byte of the tail is a mark */
+};
+
 #define SHIM_HOLDERS 4u
 
 /* Goes up with every change of struct shim_slot: an image of another build must not go on with it. */
-#define SHIM_SLOT_LAYOUT 8u
+#define SHIM_SLOT_LAYOUT 9u
 
 struct shim_slot {
     struct shim_lock rx_lock, tx_lock; /* outlive the content: see shim_slot_alloc */
@@ -142,10 +151,13 @@ struct shim_slot {
     _Atomic uint8_t rx_offset;    /* SO_PEEK_OFF may be set: they wait for the lock first */
     _Atomic uint8_t tuned;        /* KEPT: bits of flow/sockopt.c */
     _Atomic uint8_t watched;      /* enum shim_watched */
+    uint8_t rx_full; /* when the program last got data, there may have been more */
 
     _Atomic uint32_t tx_spill; /* ciphertext [tx_off, tx_len) that must go first, or 0 */
     uint32_t tx_len, tx_off;
-    _Atomic uint32_t tx_busy; /* of tx_lock: flow/audit.h */
+    _Atomic uint8_t tx_busy; /* of tx_lock: flow/audit.h */
+    _Atomic uint8_t urgent;  /* enum shim_urgent */
+    uint8_t urgent_byte;     /* MARK: what the record before it held */
     _Atomic uint32_t tx_plan;
     uint64_t tx_raw, tx_begin, tx_seq, tx_spill_raw;
 
@@ -205,8 +217,9 @@ shim_slot_phase(const struct shim_slot *s)
     return (enum shim_phase)atomic_load_explicit(&s->phase, memory_order_acquire);
 }
 
-/* SHIM_SF_RX_WHOLE on or off; has any slot of the own region got it? */
+/* SHIM_SF_RX_WHOLE on or off; SHIM_URGENT_ASKED on; has any slot of the own region got one of them? */
 void shim_slot_whole(struct shim_slot *s, bool on);
+void shim_slot_ask(struct shim_slot *s);
 bool shim_slot_any_whole(void);
 
 /* A spill buffer of the region of s: its index + 1, or 0 when the pool is empty. */

@@ -42,7 +42,7 @@ clear_queue(int fd, struct shim_slot *s, bool try)
     bool unread = false;
     if (shim_audit_rx(fd, s, try) == 0) {
         shim_rx_drain_control(fd, s);
-        unread = s->rx_state != SHIM_RX_NONE;
+        unread = s->rx_state != SHIM_RX_NONE || shim_slot_has(s, SHIM_SF_MARK);
         shim_lock_put(&s->rx_lock);
     }
     return !unread;

@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 
 #include "shim/flow/ident.h"
+#include "shim/flow/mark.h"
 #include "shim/flow/rx.h"
 #include "shim/flow/rx_int.h"
 #include "shim/real.h"
@@ -100,6 +101,7 @@ static void
 look_at(int fd, struct shim_slot *s, struct look *l, const struct count *c)
 {
     size_t skip = c->pos < c->raw ? 0 : (size_t)(c->pos - c->raw);
+    bool near = false;
     l->at = l->own;
     l->from = c->pos;
     l->len = 0;
@@ -108,7 +110,14 @@ look_at(int fd, struct shim_slot *s, struct look *l, const struct count *c)
     } else if (skip <= DIRECT) {
         l->from = c->raw;
         l->len = (size_t)peek(fd, l->own, skip + LOOK);
-    } else if (!look_beyond(fd, s, l, skip) && !l->mapped) {
+        near = l->len > skip || l->queued <= skip;
+    }
+    if (near || c->pos < c->raw) {
+        return;
+    }
+    l->from = c->pos; /* further on, or behind an urgent byte's mark, where a look from the front ends */
+    l->len = 0;
+    if (!look_beyond(fd, s, l, skip) && !l->mapped) {
         look_through(fd, l, c->raw);
     }
 }
@@ -143,6 +152,22 @@ is_data(const struct shim_slot *s, uint64_t seq, const uint8_t *rec, size_t len,
     return e == MESH_OK && type == SHIM_REC_DATA;
 }
 
+/* The marked record at c->pos: counted where its byte is one of the stream. That is so where the kernel counts bytes
+ * behind it: it counts up to its mark, but with SO_OOBINLINE. */
+static bool
+count_marked(int fd, struct shim_slot *s, struct look *l, struct count *c)
+{
+    if (c->raw + l->queued - c->pos == c->len) {
+        return false;
+    }
+    const uint8_t *rec = look_for(fd, s, l, c, c->len + 1);
+    c->pos += c->len + (!rec || rec[c->len] == 0);
+    c->plain++;
+    c->seq++;
+    c->len = 0;
+    return true;
+}
+
 /* Counts the record at c->pos; false when it is not complete or not data. Long records are data
  * without padding, as every TLS stack sends them; when one is not, reading it starts the count anew. */
 static bool
@@ -161,6 +186,9 @@ count_record(int fd, struct shim_slot *s, struct look *l, struct count *c)
         const uint8_t *rec = look_for(fd, s, l, c, c->len);
         if (!rec || !is_data(s, c->seq, rec, c->len, &plain)) {
             return false;
+        }
+        if (shim_mark_is(SHIM_REC_DATA, c->len, plain)) {
+            return count_marked(fd, s, l, c);
         }
     }
     c->pos += c->len;
@@ -214,6 +242,14 @@ available(int fd, struct shim_slot *s, int *queued)
     l.from = l.len = 0;
     l.queued = (size_t)*queued;
     struct count c = count_begin(s, opened, held, read);
+    if (c.pos > c.raw + l.queued) { /* SO_OOBINLINE was taken back: the kernel counts up to its mark again */
+        s->ahead_raw = 0;
+        c = count_begin(s, opened, held, read);
+    }
+    if (c.pos == c.raw && shim_mark_is_data(fd, s)) {
+        c.pos++;
+        c.plain++;
+    }
     while (c.pos < c.raw + l.queued && count_record(fd, s, &l, &c)) {
     }
     count_end(s, &c, l.queued);
@@ -229,6 +265,9 @@ ssize_t
 shim_rx_available(int fd, struct shim_slot *s)
 {
     int queued;
+    if (atomic_load(&s->urgent)) {
+        (void)shim_mark_settle(fd, s);
+    }
     size_t n = available(fd, s, &queued);
     if (n == 0 && queued > 0) {
         shim_rx_pull(fd, s);

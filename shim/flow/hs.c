@@ -94,14 +94,27 @@ early_went(struct shim_work *w, size_t n)
     }
 }
 
+/* What goes next of them: up to the urgent one, that one, or the rest. */
+static struct iovec
+early_part(const struct shim_work *w, bool *urgent)
+{
+    size_t end = w->early_len, at = w->early_urgent;
+    *urgent = at == w->early_off + 1;
+    if (at > w->early_off) {
+        end = *urgent ? at : at - 1;
+    }
+    return (struct iovec){w->early + w->early_off, end - w->early_off};
+}
+
 /* Plaintext from or to a client that is not of the mesh, in mode permissive. */
 static bool
 go_plain(struct shim_work *w)
 {
     early_begin(w);
     while (w->early_off < w->early_len) {
-        long r = sys_send(w->fd, w->early + w->early_off, w->early_len - w->early_off,
-                          MSG_DONTWAIT);
+        bool urgent;
+        struct iovec v = early_part(w, &urgent);
+        long r = sys_send(w->fd, v.iov_base, v.iov_len, MSG_DONTWAIT | (urgent ? MSG_OOB : 0));
         if (r == -EAGAIN) {
             w->plain = true; /* comes back here: nothing else can be decided any more */
             return false;
@@ -284,11 +297,12 @@ drive_open(struct shim_work *w)
     }
     ssize_t r = 0;
     early_begin(w);
-    if (w->early_off < w->early_len) {
-        struct iovec v = {w->early + w->early_off, w->early_len - w->early_off};
+    while (w->early_off < w->early_len && r >= 0) {
+        bool urgent;
+        struct iovec v = early_part(w, &urgent);
         struct shim_iov c;
         (void)shim_iov_init(&c, &v, 1);
-        r = shim_tx_put(w->fd, s, &c, 0);
+        r = urgent ? shim_tx_urgent(w->fd, s, &c) : shim_tx_put(w->fd, s, &c, 0);
         early_went(w, r > 0 ? (size_t)r : 0);
     }
     if (r >= 0 && w->early_off == w->early_len) {

@@ -24,6 +24,7 @@
 #include "shim/flow/rx.h"
 #include "shim/flow/shape.h"
 #include "shim/flow/tx.h"
+#include "shim/flow/urgent.h"
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
@@ -73,12 +74,17 @@ is_fault(int sig)
 }
 
 bool
+shim_io_restarts_after(int sig)
+{
+    struct kernel_sigaction sa = {0};
+    return sys_call(SYS_rt_sigaction, sig, 0, &sa, 8) != 0 || (uintptr_t)sa.handler <= 1 || sa.flags & SA_RESTART;
+}
+
+bool
 shim_io_restarts(void)
 {
     for (int sig = 1; sig < 65; sig++) {
-        struct kernel_sigaction sa = {0};
-        if (!is_fault(sig) && sys_call(SYS_rt_sigaction, sig, 0, &sa, 8) == 0 && (uintptr_t)sa.handler > 1 &&
-            !(sa.flags & SA_RESTART)) {
+        if (!is_fault(sig) && !shim_io_restarts_after(sig)) {
             return false;
         }
     }
@@ -152,7 +158,7 @@ wait_readable(int fd, struct shim_slot *s)
     ssize_t r = shim_real.recv(fd, &b, 1, MSG_PEEK);
     int e = r < 0 && errno != EIO ? -errno : 0; /* EIO: the kernel holds a control record */
     sleeper_drop(s, generation);
-    return e;
+    return e == 0 && atomic_load(&s->urgent) && shim_urgent_interrupts(fd, s) ? -EINTR : e;
 }
 
 /* A call that needs TLS waits for it. 0: the phase has changed, look again. */
@@ -239,7 +245,7 @@ sum(const struct iovec *iov, int cnt)
     return n;
 }
 
-/* Where the bytes go; -errno when the call cannot be. */
+/* Where the bytes go; -errno when the call cannot be; 1: an urgent one. */
 static int
 read_room(struct shim_iov *room, const struct iovec *iov, int cnt, int flags)
 {
@@ -248,13 +254,10 @@ read_room(struct shim_iov *room, const struct iovec *iov, int cnt, int flags)
     if (r < 0 && !(drop && r == -EFAULT)) {
         return r;
     }
-    if (flags & MSG_OOB) {
-        return -EINVAL; /* as TCP says when there is no urgent data */
-    }
     if (drop) {
         *room = (struct shim_iov){NULL, 0, 0, sum(iov, cnt)};
     }
-    return 0;
+    return flags & MSG_OOB ? 1 : 0;
 }
 
 __attribute__((hot)) ssize_t
@@ -263,8 +266,8 @@ shim_io_read(int fd, const struct iovec *iov, int cnt, int flags)
     struct shim_iov room;
     size_t got = 0;
     int r = read_room(&room, iov, cnt, flags);
-    if (r < 0) {
-        return r;
+    if (r != 0) {
+        return r < 0 ? r : shim_urgent_read(fd, &room, flags);
     }
     if (room.left == 0 && !(flags & SHIM_IO_FILE)) {
         return read_nothing(fd, flags);
@@ -300,7 +303,8 @@ shim_io_read(int fd, const struct iovec *iov, int cnt, int flags)
             n = take(fd, s, &room, flags);
             got += n > 0 ? (size_t)n : 0;
         }
-        bool enough = n > 0 && (room.left == 0 || !(flags & MSG_WAITALL) || flags & MSG_PEEK);
+        bool enough = n > 0 && (room.left == 0 || !(flags & MSG_WAITALL) || flags & MSG_PEEK ||
+                                shim_slot_has(s, SHIM_SF_MARK)); /* where reading stops */
         if (n == 0 || enough || (n < 0 && n != -EAGAIN)) {
             return got ? (ssize_t)got : n;
         }
@@ -333,7 +337,7 @@ early_wait(const struct shim_slot *s)
 }
 
 static ssize_t
-buffer_early(struct shim_slot *s, const struct shim_iov *data)
+buffer_early(struct shim_slot *s, const struct shim_iov *data, int flags)
 {
     ssize_t n = 0;
     if (!shim_work_enter()) {
@@ -345,6 +349,9 @@ buffer_early(struct shim_slot *s, const struct shim_iov *data)
             n = -EPIPE; /* a destructor after ours; no signal: the exit status is the program's */
         } else {
             n = w && !w->abandoned ? (ssize_t)shim_hs_early(w, data) : 0;
+            if (n > 0 && flags & SHIM_IO_URGENT) {
+                w->early_urgent = w->early_len;
+            }
         }
         n = n ? n : -EAGAIN;
     }
@@ -372,7 +379,7 @@ write_early(int fd, struct shim_slot *s, const struct shim_iov *data, int flags)
             return r;
         }
     }
-    ssize_t n = buffer_early(s, data);
+    ssize_t n = buffer_early(s, data, flags);
     if (n == -EAGAIN && !nonblock) {
         return shim_io_wait(fd, 0, shim_io_timeout_of(fd, SO_SNDTIMEO), s);
     }
@@ -394,7 +401,8 @@ put(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
     }
     r = -EAGAIN;
     if (shim_slot_phase(s) == SHIM_PHASE_OPEN) {
-        r = shim_tx_put(fd, s, data, flags & MSG_MORE);
+        r = __builtin_expect(flags & SHIM_IO_URGENT, 0) ? shim_tx_urgent(fd, s, data)
+                                                        : shim_tx_put(fd, s, data, flags & MSG_MORE);
     } else if (shim_slot_phase(s) == SHIM_PHASE_KERNEL) {
         r = shim_ktls_put(fd, s, data);
     }
@@ -496,7 +504,7 @@ shim_io_write(int fd, const struct iovec *iov, int cnt, int flags)
         return r;
     }
     if (flags & MSG_OOB) {
-        return -EOPNOTSUPP; /* an urgent byte would tear the TLS stream */
+        return shim_urgent_write(fd, iov, cnt, flags);
     }
     if (total > SHIM_IO_SLICE && shim_io_is_sliced(fd, flags)) {
         data.left = total = SHIM_IO_SLICE;

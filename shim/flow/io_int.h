@@ -15,7 +15,11 @@
  * block, and epoll tells it again as long as there is room. Not where it waits for an edge: for that the socket would
  * have to have been full. */
 #define SHIM_IO_SLICE (8u * SHIM_REC_PLAIN_MAX)
+/* In flags of a write, which is of one byte then: urgent. The same bit means something else in reads. */
+#define SHIM_IO_URGENT 0x10000000
 bool shim_io_is_sliced(int fd, int flags);
+/* No handler of that signal, or one with SA_RESTART. */
+bool shim_io_restarts_after(int sig);
 bool shim_io_is_nonblocking(int fd, int flags);
 /* When a call on fd must give up: SO_RCVTIMEO or SO_SNDTIMEO from now. */
 uint64_t shim_io_timeout_of(int fd, int opt);

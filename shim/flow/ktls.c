@@ -15,6 +15,7 @@
 #include "shim/flow/audit.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/ktls_int.h"
+#include "shim/flow/mark.h"
 #include "shim/flow/rx.h"
 #include "shim/flow/rx_int.h"
 #include "shim/flow/tx.h"
@@ -144,7 +145,7 @@ make_ready(int fd, struct shim_slot *s)
         shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_TX_DEAD | SHIM_SF_TX_SHUT)) {
         return -EINVAL;
     }
-    if (s->rx_state != SHIM_RX_NONE || s->rx_msg || s->rx_errno) {
+    if (s->rx_state != SHIM_RX_NONE || s->rx_msg || s->rx_errno || shim_mark_may_be(fd, s)) {
         return -EBUSY; /* what was taken out of the kernel cannot be put back */
     }
     if (shim_slot_has(s, SHIM_SF_EARLY | SHIM_SF_FIN_DUE)) {

@@ -10,11 +10,13 @@
 #include <sys/mman.h>
 
 #include "shim/flow/ident.h"
+#include "shim/flow/mark.h"
 #include "shim/flow/rx.h"
 #include "shim/flow/rx_int.h"
 #include "shim/real.h"
 
-/* Opens complete records of buf with a copy of the key, so that nothing changes. */
+/* Opens complete records of buf with a copy of the key, so that nothing changes; up to the kernel's mark, which ends
+ * what it shows. */
 static ssize_t
 peek_records(struct shim_slot *s, uint8_t *buf, size_t n, struct shim_iov *room)
 {
@@ -33,6 +35,12 @@ peek_records(struct shim_slot *s, uint8_t *buf, size_t n, struct shim_iov *room)
         if (type != SHIM_REC_DATA) {
             end = true; /* close_notify is the end; what follows a KeyUpdate waits for take */
             break;
+        }
+        if (shim_mark_is(type, len, plain)) {
+            if (pos == n) {
+                break;
+            }
+            pos += buf[pos] == 0;
         }
         plain = plain < room->left ? plain : room->left;
         shim_iov_put(room, p, plain);
@@ -83,9 +91,23 @@ window_close(struct window *w)
     }
 }
 
+/* The kernel hides its mark, or shows it where the byte before it is data. */
+static size_t
+peek_mark(int fd, const struct shim_slot *s, struct shim_iov *room)
+{
+    if (!shim_mark_is_data(fd, s)) {
+        return 0;
+    }
+    shim_iov_put(room, &s->urgent_byte, 1);
+    return 1;
+}
+
 ssize_t
 shim_rx_peek(int fd, struct shim_slot *s, struct shim_iov *room)
 {
+    if (room->left > 0 && !shim_slot_has(s, SHIM_SF_MARK) && atomic_load(&s->urgent)) {
+        (void)shim_mark_settle(fd, s); /* what is behind a mark is seen from there only */
+    }
     const struct shim_part plain = shim_rx_plain(s), head = shim_rx_head(s);
     size_t total = plain.len < room->left ? plain.len : room->left, held = head.len;
     struct window win;
@@ -102,17 +124,20 @@ shim_rx_peek(int fd, struct shim_slot *s, struct shim_iov *room)
     if (room->left > 0 && shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF)) {
         r = shim_slot_has(s, SHIM_SF_RX_EOF) ? 0 : -mesh_err_errno((enum mesh_err)s->err);
     } else if (room->left > 0) {
-        size_t skip = shim_rx_last_byte(s);
+        bool mark = shim_slot_has(s, SHIM_SF_MARK);
+        size_t skip = mark ? peek_mark(fd, s, room) : shim_rx_last_byte(s);
+        bool may_absorb = skip == 0 && !mark;
+        total += mark ? skip : 0;
         long n = sys_recv(fd, buf + held, win.size - held, MSG_PEEK | MSG_DONTWAIT);
         if (n > 0) {
             r = peek_records(s, buf + skip, held + (size_t)n - skip, room);
-            if (r == 0 && skip == 0) { /* a control record or a fault comes first: take it */
+            if (r == 0 && may_absorb) { /* a control record or a fault comes first: take it */
                 r = absorb(fd, s, buf);
             }
         } else {
             r = n < 0 ? n : (held ? -ECONNRESET : 0);
         }
-        if (r == -EAGAIN && n > 0 && skip == 0) {
+        if (r == -EAGAIN && n > 0 && may_absorb) {
             r = absorb(fd, s, buf); /* frees the window, so that the rest can come */
             shim_rx_set_lowat(fd, s);
         }

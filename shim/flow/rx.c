@@ -19,6 +19,7 @@
 #include "shim/filter.h"
 #include "shim/flow/audit.h"
 #include "shim/flow/ident.h"
+#include "shim/flow/mark.h"
 #include "shim/flow/rx_int.h"
 #include "shim/flow/shape.h"
 #include "shim/real.h"
@@ -191,13 +192,15 @@ serve_plain(int fd, struct shim_slot *s, struct shim_iov *room)
     return n;
 }
 
-/* FIONREAD counts long records as data without padding. If one was not, it counts afresh. */
-static void
+/* FIONREAD counts long records as data without padding. If one was not, it counts afresh. True: it is a marked one. */
+static inline bool
 check_count(struct shim_slot *s, size_t len, uint8_t type, size_t plain)
 {
     if (type != SHIM_REC_DATA || plain + SHIM_REC_OVERHEAD != len) {
         s->ahead_raw = 0;
+        return shim_mark_is(type, len, plain);
     }
+    return false;
 }
 
 /* The last byte, which stays where it is; under a filter that forbids to look it is taken, and poll
@@ -214,7 +217,7 @@ peek_last(int fd, struct shim_slot *s, uint8_t *to, bool *taken)
 /* The spill holds all of a record but its last byte, `held`. MESH_OK: now SHIM_RX_PLAIN, or a control
  * record was handled; *again false when the last byte is not there yet. */
 static enum mesh_err
-open_big(int fd, struct shim_slot *s, size_t held, bool *again)
+open_big(int fd, struct shim_slot *s, size_t held, bool first, bool *again)
 {
     uint8_t *rec = shim_spill_at(s, SHIM_ONCE(s->rx_spill)), type = 0;
     size_t len = 0;
@@ -232,11 +235,12 @@ open_big(int fd, struct shim_slot *s, size_t held, bool *again)
     }
     *again = true;
     shim_stat_add(MESH_STAT_RX_RECORDS, 1);
-    check_count(s, held + 1, type, len);
-    if (type == SHIM_REC_DATA && len > 0) {
+    bool marked = check_count(s, held + 1, type, len);
+    if (type == SHIM_REC_DATA && len > 0 && !marked) {
         s->rx_state = SHIM_RX_PLAIN;
         s->rx_off = 0;
         s->rx_len = (uint32_t)len;
+        s->rx_full = 1;
         shim_slot_whole(s, taken);
         return MESH_OK;
     }
@@ -245,13 +249,17 @@ open_big(int fd, struct shim_slot *s, size_t held, bool *again)
         (void)receive(fd, s, &last, 1);
     }
     e = type == SHIM_REC_DATA ? MESH_OK : shim_rx_control(s, type, rec, len);
+    uint8_t byte = rec[0];
     spill_drop(s);
+    if (marked) {
+        (void)shim_mark_meet(fd, s, byte, NULL, 0, first);
+    }
     return e;
 }
 
 /* Opens the complete records in buf[0, n); *used is where the first incomplete one begins. */
 static enum mesh_err
-open_records(struct shim_slot *s, uint8_t *buf, size_t n, struct shim_iov *room, size_t *used,
+open_records(int fd, struct shim_slot *s, uint8_t *buf, size_t n, struct shim_iov *room, size_t *used,
              size_t *got)
 {
     const struct shim_tls_ops *tls = atomic_load(&shim_tls);
@@ -275,7 +283,10 @@ open_records(struct shim_slot *s, uint8_t *buf, size_t n, struct shim_iov *room,
         }
         pos += len;
         shim_stat_add(MESH_STAT_RX_RECORDS, 1);
-        check_count(s, len, type, plain);
+        if (check_count(s, len, type, plain)) {
+            plain = shim_mark_meet(fd, s, to[0], buf + pos, n - pos, *got == 0);
+            pos += pos < n && buf[pos] == 0;
+        }
         if (type != SHIM_REC_DATA) {
             e = shim_rx_control(s, type, to, plain);
             if (e != MESH_OK) {
@@ -334,11 +345,12 @@ round_once(int fd, struct shim_slot *s, struct shim_iov *room, uint8_t *buf, boo
     size_t want = ask(room->left, buf, held.len, &big);
     long r = want ? receive(fd, s, buf + held.len, want) : 0;
     if (r < 0 || (r == 0 && want)) {
+        s->rx_full = 0;
         shim_stat_conn_broke(s, r);
         return r < 0 ? r : shim_rx_fin(fd, s, held.len > 0);
     }
     size_t n = held.len + (size_t)r;
-    enum mesh_err e = open_records(s, buf, n, room, &used, &got);
+    enum mesh_err e = open_records(fd, s, buf, n, room, &used, &got);
     size_t rest = n - used;
     if (e == MESH_OK) {
         e = spill_keep(s, buf + used, rest);
@@ -348,7 +360,7 @@ round_once(int fd, struct shim_slot *s, struct shim_iov *room, uint8_t *buf, boo
         if (len == 0) {
             e = MESH_E_BAD_RECORD;
         } else if (rest + 1 == len && len - SHIM_REC_OVERHEAD > room->left) {
-            e = open_big(fd, s, rest, &again);
+            e = open_big(fd, s, rest, got == 0, &again);
         } else if (len - SHIM_REC_OVERHEAD > room->left && !big) {
             again = true; /* now known to be big: fetch the rest of it */
         }
@@ -358,7 +370,12 @@ round_once(int fd, struct shim_slot *s, struct shim_iov *room, uint8_t *buf, boo
         return got ? (ssize_t)got : bad;
     }
     *more = again || ((size_t)r == want && room->left > 0);
-    return got ? (ssize_t)got : (shim_slot_has(s, SHIM_SF_RX_EOF) ? 0 : -EAGAIN);
+    if (got) {
+        s->rx_full = (size_t)r == want;
+        return (ssize_t)got;
+    }
+    *more = *more || shim_slot_has(s, SHIM_SF_MARK);
+    return shim_slot_has(s, SHIM_SF_RX_EOF) ? 0 : -EAGAIN;
 }
 
 ssize_t
@@ -426,7 +443,7 @@ pull(int fd, struct shim_slot *s, uint8_t *buf)
     struct shim_iov nowhere = {&none, 1, 0, 0};
     bool more = true;
     for (int i = 0; i < 8 && more && s->rx_state != SHIM_RX_PLAIN; i++) {
-        if (shim_slot_has(s, SHIM_SF_RX_EOF | SHIM_SF_RX_DEAD)) {
+        if (shim_slot_has(s, SHIM_SF_RX_EOF | SHIM_SF_RX_DEAD | SHIM_SF_MARK)) {
             break;
         }
         (void)shim_rx_round(fd, s, &nowhere, buf, &more);
@@ -449,9 +466,17 @@ shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room)
     bool more = true;
     uint8_t *buf = NULL;
     while (more && room->left > 0 && !(total && shim_filter_any() && shim_filter_blind())) {
-        if (shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF | SHIM_SF_SHAPED)) {
+        if (shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF | SHIM_SF_SHAPED | SHIM_SF_MARK)) {
             if (shim_slot_has(s, SHIM_SF_SHAPED) && !s->shaping) {
                 return shim_shape_read(fd, s, room); /* here at once, or never */
+            }
+            if (shim_slot_has(s, SHIM_SF_MARK)) {
+                r = shim_mark_pass(fd, s, room, total > 0 || room->off > 0, buf != NULL);
+                if (r < 0) {
+                    break;
+                }
+                total += (size_t)r;
+                continue;
             }
             if (s->rx_state != SHIM_RX_PLAIN && shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_RX_EOF)) {
                 r = shim_slot_has(s, SHIM_SF_RX_EOF) ? 0

@@ -10,6 +10,7 @@
 #include "shim/core/stat.h"
 #include "shim/flow/audit.h"
 #include "shim/flow/ident.h"
+#include "shim/flow/mark.h"
 #include "shim/flow/sockopt.h"
 #include "shim/real.h"
 
@@ -30,6 +31,17 @@ no_tail(struct shim_slot *s)
     return -mesh_err_errno(MESH_E_SPILL);
 }
 
+/* Sends of a tail; a mark at its end alone, and as urgent. */
+static long
+send_tail(int fd, const struct shim_slot *s, const struct shim_part *tail)
+{
+    bool mark = atomic_load(&s->urgent) & SHIM_URGENT_TAIL;
+    if (!mark || tail->len != 1) {
+        return sys_send(fd, tail->at, tail->len - mark, MSG_DONTWAIT | (mark ? MSG_MORE : 0));
+    }
+    return sys_send(fd, tail->at, 1, MSG_DONTWAIT | MSG_OOB);
+}
+
 __attribute__((cold)) static int
 flush(int fd, struct shim_slot *s)
 {
@@ -39,7 +51,7 @@ flush(int fd, struct shim_slot *s)
             s->tx_spill = 0;
             return no_tail(s);
         }
-        long r = sys_send(fd, tail.at, tail.len, MSG_DONTWAIT);
+        long r = send_tail(fd, s, &tail);
         if (r < 0) {
             if (r == -EINTR) {
                 continue;
@@ -49,6 +61,7 @@ flush(int fd, struct shim_slot *s)
         s->tx_off += (uint32_t)r;
         s->tx_raw += (uint64_t)r;
         if ((size_t)r == tail.len) {
+            atomic_fetch_and(&s->urgent, (uint8_t)~SHIM_URGENT_TAIL);
             s->tx_spill = 0;
             shim_spill_put(s, spill);
         }
@@ -221,10 +234,10 @@ shim_tx_count(struct shim_slot *s, size_t n)
     count_tx(s, n, (unsigned)((n + SHIM_REC_PLAIN_MAX - 1) / SHIM_REC_PLAIN_MAX));
 }
 
-__attribute__((hot)) ssize_t
-shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more)
+/* What goes before any data. */
+static inline __attribute__((always_inline)) ssize_t
+begin(int fd, struct shim_slot *s)
 {
-    size_t total = 0;
     ssize_t r = shim_tx_flush(fd, s);
     if (r == 0 && shim_slot_has(s, SHIM_SF_TX_DEAD | SHIM_SF_PACED)) {
         r = shim_slot_has(s, SHIM_SF_TX_DEAD) ? -ECONNRESET : 0;
@@ -236,6 +249,14 @@ shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more)
                    atomic_load(&shim_tls)->key_update_due(key_of(s)))) {
         r = send_key_update(fd, s);
     }
+    return r;
+}
+
+__attribute__((hot)) ssize_t
+shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more)
+{
+    size_t total = 0;
+    ssize_t r = begin(fd, s);
     uint8_t *buf = r == 0 ? shim_scratch_get() : NULL;
     if (r == 0 && !buf) {
         shim_stat_err(MESH_E_NO_MEMORY);
@@ -249,6 +270,54 @@ shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more)
         shim_scratch_put(buf);
     }
     return total ? (ssize_t)total : r;
+}
+
+/* Record and mark: not by one call, for of a part the kernel would make the last byte urgent. */
+static long
+send_marked(int fd, struct shim_slot *s, const uint8_t *rec, size_t len)
+{
+    long r = sys_send(fd, rec, len, MSG_DONTWAIT | MSG_MORE), mark = 0;
+    if (r == (long)len) {
+        mark = sys_send(fd, rec + len, 1, MSG_DONTWAIT | MSG_OOB);
+    }
+    r += mark > 0 ? 1 : 0;
+    s->tx_raw += r > 0 ? (uint64_t)r : 0;
+    return r;
+}
+
+ssize_t
+shim_tx_urgent(int fd, struct shim_slot *s, struct shim_iov *data)
+{
+    /* The type is put behind the content, and what seal() takes for the type is the last zero. */
+    uint8_t in[1 + SHIM_MARK_PAD] = {0, SHIM_REC_DATA}, rec[SHIM_MARK_LEN + 1] = {0};
+    struct shim_iov rest = *data;
+    struct shim_key *key = key_of(s);
+    ssize_t e = begin(fd, s);
+    if (e != 0) {
+        return e;
+    }
+    uint64_t seq = key->seq;
+    shim_iov_get(&rest, in, 1);
+    shim_audit_tx_begin(s, seq, false);
+    size_t len = atomic_load(&shim_tls)->seal(key, 0, in, sizeof(in), rec);
+    if (len == 0) {
+        return seal_failed(key, seq);
+    }
+    shim_audit_tx_plan(s, len + 1);
+    long r = send_marked(fd, s, rec, len);
+    if (r < 0) {
+        key->seq = seq;
+    } else if ((size_t)r <= len) {
+        e = keep_tail(s, rec + r, len + 1 - (size_t)r);
+        atomic_fetch_or(&s->urgent, e == 0 ? SHIM_URGENT_TAIL : 0);
+    }
+    shim_audit_tx_end(s);
+    if (r < 0) {
+        return r;
+    }
+    *data = rest;
+    count_tx(s, 1, 1);
+    return e ? e : 1;
 }
 
 int

@@ -15,6 +15,8 @@
 
 /* Sends what it can of data; -EAGAIN when nothing could go. more: MSG_MORE or 0. */
 ssize_t shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more);
+/* The same for one byte, which the peer is to see as urgent (mark.h). */
+__attribute__((cold)) ssize_t shim_tx_urgent(int fd, struct shim_slot *s, struct shim_iov *data);
 /* 0 when the tail is gone, -EAGAIN, or -errno. */
 int shim_tx_flush(int fd, struct shim_slot *s);
 /* Sends close_notify once; -EAGAIN when a tail stands before it. The caller ends the stream right

@@ -84,6 +84,7 @@ struct shim_work {
     struct shim_attempts tries; /* client of a service: slot has ROUTED */
     uint8_t *early; /* plaintext taken before the handshake, [early_off, early_len) */
     size_t early_len, early_off;
+    size_t early_urgent; /* where the last urgent one of them ends, or 0 */
     size_t early_common; /* of which another process has a copy: what was there at the fork */
     bool inherited;      /* made by fork */
     uint32_t in_len, out_len, out_off;

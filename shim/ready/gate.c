@@ -21,6 +21,7 @@
 #include "shim/flow/conn.h"
 #include "shim/flow/fresh.h"
 #include "shim/flow/io.h"
+#include "shim/flow/urgent.h"
 #include "shim/flow/work.h"
 #include "shim/real.h"
 
@@ -141,6 +142,29 @@ pass_through(struct reg *r)
     (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &ev);
 }
 
+/* The program waits for urgent data of an open connection: what carries that makes it readable, which is taken out of
+ * the events [flow/mark.h]. So ours stays here, too. */
+static bool
+wants_urgent(const struct reg *r)
+{
+    return r->ev.events & EPOLLPRI && shim_fd_is_mesh(r->fd);
+}
+
+static void
+pass_urgent(struct reg *r)
+{
+    struct epoll_event ev = {.events = r->ev.events, .data.u64 = MAGIC | (uint32_t)r->fd};
+    if (r->spent && ev.events & EPOLLONESHOT) {
+        ev.events &= EPOLLONESHOT | EPOLLET;
+    }
+    if (r->gated) {
+        (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+    }
+    (void)ctl(r->epfd, r->gated ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, r->fd, &ev);
+    r->gated = r->told = false;
+    r->passing = true;
+}
+
 /* Puts one registration in line; true when the table need not hold it any longer. */
 static bool
 sync_one(struct reg *r)
@@ -163,6 +187,10 @@ sync_one(struct reg *r)
     }
     if (r->gated && r->spent && r->ev.events & EPOLLET && !(r->ev.events & EPOLLONESHOT)) {
         pass_through(r);
+        return false;
+    }
+    if (wants_urgent(r)) {
+        pass_urgent(r);
         return false;
     }
     if (r->gated) {
@@ -260,7 +288,8 @@ ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
 int
 shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
-    bool needs = shim_fresh_is(fd) || is_gated(fd) || shim_gate_any();
+    bool needs = shim_fresh_is(fd) || is_gated(fd) || shim_gate_any() ||
+                 (op != EPOLL_CTL_DEL && ev && ev->events & EPOLLPRI && shim_fd_is_mesh(fd));
     if (op != EPOLL_CTL_DEL && is_gated(fd)) {
         shim_conn_wake(fd);
     }
@@ -331,6 +360,23 @@ tell_now(struct epoll_event *ev, const struct epoll_event *theirs)
     return true;
 }
 
+/* What is left of the events of one that is passing. */
+static uint32_t
+pass_on(const struct reg *r, uint32_t bits)
+{
+    if (bits == EPOLLOUT && r->told && !is_owed_edge(r)) {
+        return 0; /* beside others it is no new edge's */
+    }
+    if (bits & (EPOLLIN | EPOLLRDNORM) && wants_urgent(r) && shim_urgent_hides(r->fd)) {
+        bits &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
+        if (bits == 0 && r->ev.events & EPOLLONESHOT) {
+            struct epoll_event again = {.events = r->ev.events, .data.u64 = MAGIC | (uint32_t)r->fd};
+            (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &again);
+        }
+    }
+    return bits;
+}
+
 /* What the program may learn from an event of ours; false: nothing. */
 static bool
 translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
@@ -341,8 +387,10 @@ translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
     }
     struct reg *r = *find(set_of(epfd), (int)(uint32_t)ev->data.u64);
     if (r && r->passing) {
-        tell = ev->events != EPOLLOUT || !r->told || is_owed_edge(r); /* beside others it is no new edge's */
+        uint32_t bits = pass_on(r, ev->events);
+        ev->events = bits;
         ev->data = r->ev.data;
+        tell = bits != 0;
         r->told = false;
     } else if (!r || !r->gated) {
         tell = theirs && tell_now(ev, theirs);

@@ -22,6 +22,9 @@ int shim_ready_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, uint64_t deadli
                       const sigset_t *mask);
 int shim_ready_epoll(int epfd, struct epoll_event *ev, int max, uint64_t deadline,
                      const sigset_t *mask);
+/* What the kernel found: what is readable only because of an urgent byte [flow/mark.h] is not. The count that is left. */
+int shim_ready_quiet(struct pollfd *p, nfds_t n, int r);
+int shim_ready_quiet_sets(int n, fd_set *rd, const fd_set *ex, int r);
 uint64_t shim_ready_deadline_ms(int ms);
 uint64_t shim_ready_deadline(const struct timespec *ts); /* NULL: never */
 

@@ -10,6 +10,7 @@
 
 #include "shim/core/fdtab.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/urgent.h"
 #include "shim/flow/work.h"
 #include "shim/ready/ready.h"
 #include "shim/real.h"
@@ -62,6 +63,43 @@ mark_stored(struct pollfd *copy, const struct pollfd *p, nfds_t n)
     return fresh;
 }
 
+#define READ_EVENTS (POLLIN | POLLRDNORM)
+
+/* Whose urgent data is waited for, or who had some already. */
+static bool
+knows_urgent(const struct pollfd *p)
+{
+    const struct shim_slot *s = NULL;
+    if (p->revents & READ_EVENTS && shim_fd_is_mesh(p->fd) && !(p->revents & POLLPRI)) {
+        s = shim_conn_slot(p->fd);
+    }
+    return p->revents & POLLPRI || (s && atomic_load(&s->urgent) & SHIM_URGENT_ASKED);
+}
+
+int
+shim_ready_quiet(struct pollfd *p, nfds_t n, int r)
+{
+    for (nfds_t i = 0; r > 0 && i < n; i++) {
+        if (p[i].revents & READ_EVENTS && knows_urgent(&p[i]) && shim_urgent_hides(p[i].fd)) {
+            p[i].revents &= (short)~READ_EVENTS;
+            r -= p[i].revents == 0;
+        }
+    }
+    return r;
+}
+
+int
+shim_ready_quiet_sets(int n, fd_set *rd, const fd_set *ex, int r)
+{
+    for (int fd = 0; r > 0 && fd < n && fd < FD_SETSIZE; fd++) {
+        if (FD_ISSET(fd, ex) && FD_ISSET(fd, rd) && shim_urgent_hides(fd)) {
+            FD_CLR(fd, rd);
+            r--;
+        }
+    }
+    return r;
+}
+
 int
 shim_ready_poll(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *mask)
 {
@@ -80,11 +118,11 @@ shim_ready_poll(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *m
     do {
         shim_work_drive();
         hide(copy, p, n);
-        r = shim_work_wait(copy, n, deadline, mask, NULL);
+        r = shim_ready_quiet(copy, n, shim_work_wait(copy, n, deadline, mask, NULL));
     } while (r == 0 && (deadline == SHIM_NEVER || shim_now() < deadline));
     if (r == 0) { /* a handshake may have ended with the time: one honest look */
         hide(copy, p, n);
-        r = (int)sys_poll(copy, n, 0);
+        r = shim_ready_quiet(copy, n, (int)sys_poll(copy, n, 0));
     }
     r += r >= 0 ? mark_stored(copy, p, n) : 0;
     for (nfds_t i = 0; r >= 0 && i < n; i++) {

@@ -10,6 +10,7 @@
 
 #include "shim/core/env.h"
 #include "shim/flow/fresh.h"
+#include "shim/flow/urgent.h"
 #include "shim/ready/ready.h"
 #include "shim/route/names.h"
 #include "shim/sym/sym.h"
@@ -246,7 +247,14 @@ setsockopt(int fd, int level, int opt, const void *val, socklen_t len)
 SHIM_EXPORT int
 sockatmark(int fd)
 {
-    return shim_fd_is_mesh(fd) ? 0 : shim_real.sockatmark(fd);
+    if (shim_fd_is_mesh(fd)) {
+        int saved = errno, at = shim_urgent_at_mark(fd);
+        errno = saved;
+        if (at != SHIM_PASS) {
+            return at;
+        }
+    }
+    return shim_real.sockatmark(fd);
 }
 
 SHIM_EXPORT int
@@ -256,14 +264,17 @@ ioctl(int fd, unsigned long request, ...)
     va_start(ap, request);
     void *arg = va_arg(ap, void *);
     va_end(ap);
-    if (shim_fd_is_mesh(fd) && request == FIONREAD && arg) {
+    if (shim_fd_is_mesh(fd) && (request == FIONREAD || request == SIOCATMARK) && arg) {
         int saved = errno;
-        int n = shim_io_available(fd);
+        int n = request == FIONREAD ? shim_io_available(fd) : shim_urgent_at_mark(fd);
         errno = saved;
         if (n != SHIM_PASS) {
             *(int *)arg = n;
             return 0;
         }
+    }
+    if (shim_fd_is_mesh(fd) && (request == FIOSETOWN || request == SIOCSPGRP)) {
+        shim_urgent_ask(fd);
     }
     return shim_real.ioctl(fd, request, arg);
 }

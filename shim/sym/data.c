@@ -165,7 +165,7 @@ read_msg(int fd, struct msghdr *m, int flags)
     if (r >= 0) {
         m->msg_namelen = 0;
         m->msg_controllen = 0;
-        m->msg_flags = flags & MSG_CMSG_CLOEXEC;
+        m->msg_flags = flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
     }
     return r;
 }

@@ -13,6 +13,7 @@
 #include "shim/core/region.h"
 #include "shim/core/stdio.h"
 #include "shim/flow/ident.h"
+#include "shim/flow/urgent.h"
 #include "shim/ready/ready.h"
 #include "shim/sym/sym.h"
 
@@ -172,20 +173,30 @@ dup3(int from, int to, int flags)
     return r;
 }
 
-/* Only what makes a descriptor, and one of our own, is any matter of ours. */
-static inline int
-fcntl_common(int (*real)(int, int, ...), int fd, int cmd, void *arg)
+/* What comes behind F_SETLKW: a new descriptor, an owner, or nothing of ours. */
+static __attribute__((noinline)) int
+fcntl_other(int (*real)(int, int, ...), int fd, int cmd, void *arg)
 {
     int r;
-    if (is_private(fd)) {
-        errno = EBADF;
-        return -1;
+    if (cmd == F_SETOWN || cmd == F_SETOWN_EX) {
+        shim_urgent_ask(fd);
     }
-    if (__builtin_expect(cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC, 1)) {
+    if (cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC) {
         return real(fd, cmd, arg);
     }
     SYM_NUMBER(r, real(fd, cmd, arg));
     return duplicated(fd, r);
+}
+
+/* Only what makes a descriptor, what asks for signals, and one of our own, is any matter of ours. */
+static inline int
+fcntl_common(int (*real)(int, int, ...), int fd, int cmd, void *arg)
+{
+    if (is_private(fd)) {
+        errno = EBADF;
+        return -1;
+    }
+    return __builtin_expect(cmd > F_DUPFD && cmd <= F_SETLKW, 1) ? real(fd, cmd, arg) : fcntl_other(real, fd, cmd, arg);
 }
 
 SHIM_EXPORT int

@@ -32,10 +32,18 @@ busy_sets(int n, const fd_set *rd, const fd_set *wr)
     return shim_work_any() || shim_slot_any_whole();
 }
 
-/* What was found, as the program is to see it. */
+/* What was found, as the program is to see it. With an urgent byte what carries it came, too. */
 static int
 found(struct pollfd *p, nfds_t n, int r)
 {
+    for (nfds_t i = 0; r > 0 && i < n; i++) {
+        if (__builtin_expect(p[i].revents & POLLPRI, 0)) {
+            int saved = errno;
+            r = shim_ready_quiet(p + i, n - i, r);
+            errno = saved;
+            break;
+        }
+    }
     if (r > 0 && atomic_load_explicit(&shim_service_used, memory_order_relaxed)) {
         shim_service_mend(p, n);
     }
@@ -79,12 +87,24 @@ __ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *ts, const sigset_
                : found(p, n, shim_real.__ppoll_chk(p, n, ts, mask, room));
 }
 
+static int
+found_sets(int n, fd_set *rd, const fd_set *ex, int r)
+{
+    if (r <= 0 || !rd || !ex) {
+        return r;
+    }
+    int saved = errno;
+    r = shim_ready_quiet_sets(n, rd, ex, r);
+    errno = saved;
+    return r;
+}
+
 /* select(2) on Linux leaves the time that was left. */
 SHIM_EXPORT int
 select(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *tv)
 {
     if (!busy_sets(n, rd, wr)) {
-        return shim_real.select(n, rd, wr, ex, tv);
+        return found_sets(n, rd, ex, shim_real.select(n, rd, wr, ex, tv));
     }
     int saved = errno;
     struct timespec ts;
@@ -104,7 +124,7 @@ SHIM_EXPORT int
 pselect(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *ts, const sigset_t *mask)
 {
     if (!busy_sets(n, rd, wr)) {
-        return shim_real.pselect(n, rd, wr, ex, ts, mask);
+        return found_sets(n, rd, ex, shim_real.pselect(n, rd, wr, ex, ts, mask));
     }
     int saved = errno;
     return (int)sym_result(shim_ready_select(n, rd, wr, ex, shim_ready_deadline(ts), mask), saved);

@@ -19,6 +19,7 @@ every marker is there. Exit status 0 if so, 1 with the offending streams on stdo
 import argparse, mmap, os, socket, struct, sys
 
 SUPPORTED_VERSIONS = 43
+MARKED = 49                           # length of the record before an urgent byte's mark
 MAX_RECORD = (1 << 14) + 256          # [RFC8446 5.2]
 CCS, ALERT, HANDSHAKE, DATA = 20, 21, 22, 23
 PENDING_MAX = 4096                    # segments held for a hole before it counts as lost
@@ -37,6 +38,7 @@ class Direction:
         self.need = 0                 # bytes of the current record's body still to come
         self.head = b''               # an incomplete record header
         self.type = 0
+        self.marked = False           # behind such a record one byte 0 may stand
         self.hello = b''              # bodies of plaintext handshake records
         self.alerts = 0
         self.encrypted = False
@@ -91,6 +93,10 @@ class Direction:
                 self.need -= n
                 at += n
                 continue
+            if self.marked and not self.head and data[at] == 0:
+                self.marked = False           # an urgent byte's mark [shim/flow/mark.h]
+                at += 1
+                continue
             n = min(5 - len(self.head), end - at)
             self.head += data[at:at + n]
             at += n
@@ -106,6 +112,7 @@ class Direction:
             self.encrypted = self.encrypted or kind == DATA
             self.alerts += kind == ALERT
             self.type, self.need, self.head = kind, length, b''
+            self.marked = kind == DATA and length == MARKED
 
 
 class Stream:

@@ -6,12 +6,12 @@
 # ours. The bare half holds the standard cases against openssl itself: the same alerts.
 . "$(dirname "$0")/../lib.sh"
 need openssl socat
-ports 18210 18220 18221 18222 18223 18224 18225 18226 18227
+ports 18210 18220 18221 18222 18223 18224 18225 18226 18227 18228
 WIRE_BARE='' NO_COMPARE=1
 
 config() { # the servers that are not ours are fixed endpoints of the service "peer"
     local p list=
-    for p in 18220 18221 18222 18223 18224 18225 18226 18227; do
+    for p in 18220 18221 18222 18223 18224 18225 18226 18227 18228; do
         list="$list${list:+, }{ addr = \"127.0.0.1:$p\"; }"
     done
     echo "services = ( { name = \"peer\"; endpoints = ( $list ); } );"
@@ -80,6 +80,28 @@ server() {
     stop $BG
 }
 
+# An urgent byte amid others: to who knows nothing of it, a byte of data in a record with padding.
+urgent() {
+    bg s-urgent openssl s_server -accept 127.0.0.1:18228 -CAfile certs/bundle.crt -Verify 3 \
+        -verify_return_error -rev $(cert peer)
+    OFF_MESH=1 listening 18228 || return
+    $RUN /usr/bin/python3 - >r-urgent.out 2>&1 <<'P'
+import socket
+s = socket.create_connection(('127.0.0.1', 18228))
+s.sendall(b'h')
+s.send(b'el', socket.MSG_OOB)
+s.sendall(b'lo\n')
+got = b''
+while not got.endswith(b'\n'):
+    more = s.recv(100)
+    assert more, got
+    got += more
+print(got.decode(), end='')
+P
+    grep -q '^olleh$' r-urgent.out || problem "urgent: $(cat r-urgent.out s-urgent.log | tail -3)"
+    stop $BG
+}
+
 body() {
     svid peer
     svid expired --expired --uri spiffe://mesh.local/ns/default/sa/peer
@@ -121,6 +143,7 @@ body() {
     server ca 18225 42 cert_bad_svid $(cert ca)
     server other 18226 42 identity $(cert other)
     server stranger 18227 48 cert_untrusted $(cert stranger)
+    urgent
 }
 meshed() { ask pair "$(spiffe socat)" spiffe://mesh.local/ns/default/sa/peer; }
 e2e
