@@ -243,15 +243,16 @@ shim_lock_poll(struct shim_lock *l)
 }
 
 /* How long that took, at most what it should have: when all of a group were stopped, waiter too, that is
- * nobody's fault. */
+ * nobody's fault. *put: somebody let go of it. */
 static uint64_t
-sleep_on(struct shim_lock *l, int32_t seen)
+sleep_on(struct shim_lock *l, int32_t seen, bool *put)
 {
     struct timespec ts = {0, NAP_NS};
     uint64_t start = shim_now();
     atomic_fetch_add(&l->waiters, 1);
-    (void)sys_call(SYS_futex, &l->owner, FUTEX_WAIT, seen, &ts);
+    long r = sys_call(SYS_futex, &l->owner, FUTEX_WAIT, seen, &ts);
     atomic_fetch_sub(&l->waiters, 1);
+    *put = r == 0 || r == -EAGAIN;
     uint64_t ns = shim_now() - start;
     return ns < 2 * NAP_NS ? ns : 2 * NAP_NS;
 }
@@ -273,8 +274,9 @@ wait_from(struct shim_lock *l, uintptr_t frame)
         }
         waited = seen == whom ? waited : 0;
         whom = seen;
-        waited += sleep_on(l, seen);
-        if (inherit(l, seen, frame)) {
+        bool put = false;
+        waited += sleep_on(l, seen, &put);
+        if (!put && inherit(l, seen, frame)) { /* the look takes a descriptor for a moment */
             return SHIM_LOCK_INHERITED;
         }
         if (waited > shim_lock_stuck_ns) {

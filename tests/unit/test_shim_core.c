@@ -494,6 +494,50 @@ START_TEST(a_lock_excludes)
 }
 END_TEST
 
+/* What the whole process has read, in calls [proc_pid_io(5)]; a call of its own for each look. */
+static unsigned long
+reads(void)
+{
+    unsigned long n = 0;
+    FILE *f = fopen("/proc/self/io", "r");
+    ck_assert(f != NULL && fscanf(f, "%*s %*u %*s %*u syscr: %lu", &n) == 1);
+    fclose(f);
+    return n;
+}
+
+#define TURNS 500
+
+static void *
+hold_often(void *arg)
+{
+    struct counting *c = arg;
+    for (int i = 0; i < TURNS; i++) {
+        ck_assert(shim_lock_get(&c->lock));
+        c->n++;
+        usleep(100); /* the other one sleeps by then */
+        shim_lock_put(&c->lock);
+    }
+    return NULL;
+}
+
+/* Whether a holder died is looked for in /proc, by a descriptor that another thread could have got: only when nothing
+ * happens for long, not each time that a lock is put. */
+START_TEST(who_waits_for_a_lock_takes_no_descriptor)
+{
+    struct counting c = {{0, 0}, 0};
+    pthread_t t[2];
+    unsigned long before = reads();
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(pthread_create(&t[i], NULL, hold_often, &c), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(t[i], NULL);
+    }
+    ck_assert_uint_eq(c.n, 2 * TURNS);
+    ck_assert_uint_lt(reads() - before, TURNS / 2);
+}
+END_TEST
+
 START_TEST(the_table_knows_its_bounds)
 {
     ck_assert(shim_fdtab_set(5, SHIM_FD_CONN, 77));
@@ -645,6 +689,7 @@ main(void)
     tcase_add_test(t, a_lock_tells_its_own_thread);
     tcase_add_test(t, a_lock_that_was_left_can_be_taken);
     tcase_add_test(t, a_lock_excludes);
+    tcase_add_test(t, who_waits_for_a_lock_takes_no_descriptor);
     tcase_add_test(t, the_table_knows_its_bounds);
     tcase_add_test(t, a_cursor_walks_all_shapes);
     tcase_add_test(t, a_cursor_refuses_what_cannot_be);
