@@ -8,7 +8,7 @@
 
 #include <sys/mman.h>
 
-#define CONNECTIONS 4000
+#define CONNECTIONS 800
 #define READERS     3
 
 static _Atomic int over, wrong;

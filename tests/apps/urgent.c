@@ -491,11 +491,13 @@ static volatile sig_atomic_t signals, taken;
 static void
 on_urg(int sig)
 {
+    int keep = errno;
     char c = 0;
     (void)sig;
     signals++;
     if (recv(b, &c, 1, MSG_OOB) == 1)
         taken = c;
+    errno = keep;
 }
 
 static void
