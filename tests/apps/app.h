@@ -16,8 +16,8 @@
  *   run: timeout N    seconds on an idle machine (default 30)
  *   run: config TEXT  what meshd's configuration holds
  *   run: kills        processes die while they change a connection: that may be counted
- *   run: notsan       left out under the thread sanitizer
- *   run: noasan MODE  that mode is, under the address sanitizer (default: all)
+ *   run: notsan MODE  that mode (default: all) is left out under the thread sanitizer
+ *   run: noasan MODE  the same under the address sanitizer
  *   cc: FLAGS         further compiler flags
  */
 #ifndef APP_H

@@ -5,6 +5,7 @@
  * read; a sender whose buffer is full; after fork; before the server has accepted; steps at random.
  */
 /* run: modes alone around twice inline inherited peek waitall small msg ready epoll once signal sleeper restart full fork early none close random */
+/* run: notsan restart (it delays signals) */
 #include "app.h"
 
 static int a, b; /* sends; receives */
