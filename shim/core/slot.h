@@ -101,8 +101,8 @@ enum shim_watched {
 enum shim_urgent {
     SHIM_URGENT_ASKED = 1, /* poll and select have to ask us: counted in the region's `whole` */
     SHIM_URGENT_SEEN = 2,  /* MARK: the kernel stood there */
-    SHIM_URGENT_LATE = 8,  /* MARK: it came when the program had read all before it */
-    SHIM_URGENT_TAIL = 4,  /* the last byte of the tail is a mark */
+    SHIM_URGENT_LATE = 4,  /* MARK: it came when the program had read all before it */
+    SHIM_URGENT_TAIL = 8,  /* the last byte of the tail is a mark */
 };
 
 #define SHIM_HOLDERS 4u

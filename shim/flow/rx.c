@@ -458,6 +458,22 @@ counts_on_end(const struct shim_slot *s, const struct shim_iov *room)
     return room->left == 0 && SHIM_ONCE(s->ahead_len) && SHIM_ONCE(s->rx_raw) == SHIM_ONCE(s->ahead_raw);
 }
 
+/* buf: what the rounds used, or NULL. */
+static inline void
+end_rounds(int fd, struct shim_slot *s, const struct shim_iov *room, uint8_t *buf)
+{
+    if (!buf && counts_on_end(s, room)) {
+        buf = shim_scratch_get();
+    }
+    if (buf) {
+        if (counts_on_end(s, room)) {
+            pull(fd, s, buf);
+        }
+        shim_scratch_put(buf);
+        shim_rx_set_lowat(fd, s);
+    }
+}
+
 __attribute__((hot)) ssize_t
 shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room)
 {
@@ -501,16 +517,7 @@ shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room)
         r = shim_rx_round(fd, s, room, buf, &more);
         total += r > 0 ? (size_t)r : 0;
     }
-    if (!buf && counts_on_end(s, room)) {
-        buf = shim_scratch_get();
-    }
-    if (buf) {
-        if (counts_on_end(s, room)) {
-            pull(fd, s, buf);
-        }
-        shim_scratch_put(buf);
-        shim_rx_set_lowat(fd, s);
-    }
+    end_rounds(fd, s, room, buf);
     if (total) {
         if (r < 0 && r != -EAGAIN) {
             s->rx_errno = (int32_t)-r; /* the kernel tells it once only */

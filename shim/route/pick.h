@@ -86,7 +86,8 @@ enum mesh_err shim_lb_ring_hash(const struct shim_lb *lb, struct shim_candidate 
 enum mesh_err shim_lb_maglev(const struct shim_lb *lb, struct shim_candidate *out) MESH_MUST_CHECK;
 
 /* Chooses for a connect() to `asked`, an address of a service; hit as mesh_snap_find, its service the one that
- * was asked for. What is chosen counts as tried, and points into *hit, where the two are not copied together. MESH_E_NO_ENDPOINT: none is left; MESH_E_OVERFLOW: none that has room; MESH_E_SNAPSHOT. */
+ * was asked for. What is chosen counts as tried; out->service points into *hit or *out, so neither may be copied
+ * alone. MESH_E_NO_ENDPOINT: none is left; MESH_E_OVERFLOW: none that has room; MESH_E_SNAPSHOT. */
 enum mesh_err shim_pick(struct shim_pick *p, const struct mesh_snap *snap, const struct mesh_addr *asked,
                         struct mesh_snap_hit *hit, struct shim_candidate *out) MESH_MUST_CHECK;
 

@@ -38,7 +38,8 @@ class Direction:
         self.need = 0                 # bytes of the current record's body still to come
         self.head = b''               # an incomplete record header
         self.type = 0
-        self.marked = False           # behind such a record one byte 0 may stand
+        self.marked = False           # behind such a record an urgent byte 0 may stand
+        self.urgent = set()           # sequence numbers of bytes that were sent as urgent
         self.hello = b''              # bodies of plaintext handshake records
         self.alerts = 0
         self.encrypted = False
@@ -93,8 +94,8 @@ class Direction:
                 self.need -= n
                 at += n
                 continue
-            if self.marked and not self.head and data[at] == 0:
-                self.marked = False           # an urgent byte's mark [shim/flow/mark.h]
+            if self.marked and not self.head and data[at] == 0 and (self.next - end + at) & 0xffffffff in self.urgent:
+                self.marked = False           # the mark, which is not in the receiver's stream [shim/flow/mark.h]
                 at += 1
                 continue
             n = min(5 - len(self.head), end - at)
@@ -215,7 +216,7 @@ class Capture:
             src, dst = p[8:24], p[24:40]
         else:
             return
-        sport, dport, seq, _, off, flags = struct.unpack_from('>HHIIBB', p, ihl)
+        sport, dport, seq, _, off, flags, _, _, urgent = struct.unpack_from('>HHIIBBHHH', p, ihl)
         data = p[ihl + (off >> 4) * 4:size]
         a, b = (src, sport), (dst, dport)
         if flags & 2:                                  # SYN
@@ -230,6 +231,8 @@ class Capture:
             s = self.start(b, a) if sport in self.ports else self.start(a, b)
         if a not in s.dir:
             s.dir[a] = Direction(seq)
+        if flags & 32:                                 # URG: points behind the urgent byte [tcp(7)]
+            s.dir[a].urgent.add((seq + urgent - 1) & 0xffffffff)
         if data:
             s.dir[a].feed(seq, data, self)
 

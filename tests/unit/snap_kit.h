@@ -5,11 +5,32 @@
 #ifndef TESTS_UNIT_SNAP_KIT_H
 #define TESTS_UNIT_SNAP_KIT_H
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/hash.h"
 #include "meshd/registry/snapfile.h"
 #include "meshd/registry/table.h"
+#include "tests/unit/unit.h"
+
+static const char *kit_dir;
+static char kit_path[512]; /* of the snapshot, below kit_dir */
+
+/* A snapshot file with areas of this size, in a directory of its own. */
+static inline void
+kit_open(uint32_t area)
+{
+    kit_dir = unit_mkdir();
+    snprintf(kit_path, sizeof(kit_path), "%s/snapshot", kit_dir);
+    ck_assert_int_eq(meshd_snapfile_open(kit_path, area), MESH_OK);
+}
+
+static inline void
+kit_close(void)
+{
+    meshd_snapfile_close();
+    unit_rmdir(kit_dir);
+}
 
 struct kit_tier {
     uint32_t first, count; /* endpoints in a row */

@@ -20,8 +20,6 @@
 #define AREA (2u << 20)
 #define HOME 1u
 
-static const char *dir;
-static char path[512];
 static const struct mesh_addr asked = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 100}, .port = 80};
 
 uint64_t
@@ -47,16 +45,7 @@ setup(void)
 {
     meshd_log_set(MESHD_LOG_ERROR);
     shim_real_init();
-    dir = unit_mkdir();
-    snprintf(path, sizeof(path), "%s/snapshot", dir);
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
-}
-
-static void
-teardown(void)
-{
-    meshd_snapfile_close();
-    unit_rmdir(dir);
+    kit_open(AREA);
 }
 
 /* Endpoint i: 10.0.0.i of port 80 and id i + 1, if `how` does not say otherwise. */
@@ -532,7 +521,7 @@ main(void)
 {
     Suite *s = suite_create("pick");
     TCase *t = tcase_create("pick");
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, setup, kit_close);
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, random_by_weight, 0, 4);
     tcase_add_loop_test(t, least_request_idle, 0, 4);

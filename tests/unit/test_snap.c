@@ -23,23 +23,12 @@
 
 #define AREA (256u << 10)
 
-static const char *dir;
-static char path[512];
 
 static void
 setup(void)
 {
     meshd_log_set(MESHD_LOG_ERROR);
-    dir = unit_mkdir();
-    snprintf(path, sizeof(path), "%s/snapshot", dir);
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
-}
-
-static void
-teardown(void)
-{
-    meshd_snapfile_close();
-    unit_rmdir(dir);
+    kit_open(AREA);
 }
 
 static struct mesh_addr
@@ -413,7 +402,7 @@ START_TEST(mended_in_place)
     }
     const off_t sizes[] = {0, 1, 5000, (off_t)before.size - 1};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        ck_assert_int_eq(truncate(path, sizes[i]), 0);
+        ck_assert_int_eq(truncate(kit_path, sizes[i]), 0);
         ck_assert(!meshd_snapfile_is_whole());
         ck_assert_ptr_null(meshd_snapfile_view().map);
         meshd_snapfile_beat();
@@ -528,7 +517,7 @@ START_TEST(comes_back)
     publish(table, 3);
     uint64_t epoch = meshd_snapfile_epoch(), g = meshd_snapfile_generation();
     meshd_snapfile_close();
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
+    ck_assert_int_eq(meshd_snapfile_open(kit_path, AREA), MESH_OK);
     ck_assert_uint_eq(meshd_snapfile_epoch(), epoch);
     ck_assert_uint_eq(meshd_snapfile_generation(), g);
     meshd_snapfile_visit(count_visit, NULL);
@@ -545,7 +534,7 @@ START_TEST(killed_while_writing)
     memset(area, 0x5a, AREA); /* in the midst of commit */
     memset(area, 0, sizeof(uint64_t));
     meshd_snapfile_close();
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
+    ck_assert_int_eq(meshd_snapfile_open(kit_path, AREA), MESH_OK);
     meshd_snapfile_visit(count_visit, NULL);
     ck_assert_uint_eq(visited, 3);
 }
@@ -560,12 +549,12 @@ START_TEST(damaged_is_mended_from_the_copy)
         publish(table, 3);
         uint64_t epoch = meshd_snapfile_epoch();
         struct stat before, after;
-        ck_assert_int_eq(stat(path, &before), 0);
+        ck_assert_int_eq(stat(kit_path, &before), 0);
         memset(area_at((uint8_t *)(uintptr_t)meshd_snapfile_view().map), 1, AREA);
         meshd_snapfile_close();
-        ck_assert_int_eq(truncate(path, cuts[i]), 0);
-        ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
-        ck_assert_int_eq(stat(path, &after), 0);
+        ck_assert_int_eq(truncate(kit_path, cuts[i]), 0);
+        ck_assert_int_eq(meshd_snapfile_open(kit_path, AREA), MESH_OK);
+        ck_assert_int_eq(stat(kit_path, &after), 0);
         ck_assert_uint_eq(before.st_ino, after.st_ino);
         ck_assert_uint_eq(meshd_snapfile_epoch(), epoch);
         meshd_snapfile_visit(count_visit, NULL);
@@ -584,13 +573,13 @@ END_TEST
 START_TEST(damaged_is_replaced)
 {
     char copy[600];
-    snprintf(copy, sizeof(copy), "%s.copy", path);
+    snprintf(copy, sizeof(copy), "%s.copy", kit_path);
     publish(table, 3);
     uint64_t epoch = meshd_snapfile_epoch();
     meshd_snapfile_close();
-    ck_assert_int_eq(truncate(path, 5000), 0);
+    ck_assert_int_eq(truncate(kit_path, 5000), 0);
     ck_assert_int_eq(truncate(copy, 5000), 0);
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
+    ck_assert_int_eq(meshd_snapfile_open(kit_path, AREA), MESH_OK);
     ck_assert_uint_ne(meshd_snapfile_epoch(), epoch);
     meshd_snapfile_visit(count_visit, NULL);
     ck_assert_uint_eq(visited, 0);
@@ -600,7 +589,7 @@ START_TEST(damaged_is_replaced)
     memset((char *)(uintptr_t)meshd_snapfile_view().map + MESH_SNAP_HEAD + AREA + 400, 1, 1);
     meshd_snapfile_close();
     ck_assert_int_eq(unlink(copy), 0);
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
+    ck_assert_int_eq(meshd_snapfile_open(kit_path, AREA), MESH_OK);
     ck_assert_uint_ne(meshd_snapfile_epoch(), epoch);
 }
 END_TEST
@@ -610,7 +599,7 @@ static bool
 copy_is_new(void)
 {
     char copy[600];
-    snprintf(copy, sizeof(copy), "%s.copy", path);
+    snprintf(copy, sizeof(copy), "%s.copy", kit_path);
     size_t n = MESH_SNAP_SIZE(AREA);
     int fd = open(copy, O_RDONLY | O_CLOEXEC);
     ck_assert_int_ge(fd, 0);
@@ -649,7 +638,7 @@ START_TEST(full_disk)
 {
     const struct mesh_snap_settings set = {.live = 1};
     char small[480], fill[500], page[4096] = {0};
-    snprintf(small, sizeof(small), "%s/small", dir);
+    snprintf(small, sizeof(small), "%s/small", kit_dir);
     ck_assert_int_eq(mkdir(small, 0700), 0);
     if ((unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ||
         mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
@@ -657,9 +646,9 @@ START_TEST(full_disk)
         return;
     }
     meshd_snapfile_close();
-    snprintf(path, sizeof(path), "%s/snapshot", small);
+    snprintf(kit_path, sizeof(kit_path), "%s/snapshot", small);
     snprintf(fill, sizeof(fill), "%s/fill", small);
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
+    ck_assert_int_eq(meshd_snapfile_open(kit_path, AREA), MESH_OK);
     publish(table, 3);
     int fd = open(fill, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     while (write(fd, page, sizeof(page)) > 0) {
@@ -683,7 +672,7 @@ main(void)
 {
     Suite *s = suite_create("snap");
     TCase *t = tcase_create("snap");
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, setup, kit_close);
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, lookup_rules, 0, (int)(sizeof(lookups) / sizeof(lookups[0])));
     tcase_add_test(t, listeners_and_settings);

@@ -24,8 +24,6 @@
 
 #define AREA (4u << 20)
 
-static const char *dir;
-static char path[512];
 static struct mesh_snap_cache cache;
 
 uint64_t
@@ -46,16 +44,7 @@ setup(void)
 {
     shim_real_init();
     memset(&cache, 0, sizeof(cache));
-    dir = unit_mkdir();
-    snprintf(path, sizeof(path), "%s/snapshot", dir);
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
-}
-
-static void
-teardown(void)
-{
-    meshd_snapfile_close();
-    unit_rmdir(dir);
+    kit_open(AREA);
 }
 
 static struct mesh_addr
@@ -498,7 +487,7 @@ main(void)
 {
     Suite *s = suite_create("snap_cache");
     TCase *t = tcase_create("snap_cache");
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, setup, kit_close);
     tcase_set_timeout(t, 120);
     tcase_add_test(t, the_same_as_without);
     tcase_add_test(t, identities_of_any_length);

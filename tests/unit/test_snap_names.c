@@ -10,27 +10,17 @@
 #include "meshd/base/log.h"
 #include "meshd/registry/nametab.h"
 #include "meshd/registry/snapfile.h"
+#include "tests/unit/snap_kit.h"
 #include "tests/unit/unit.h"
 
 #define AREA (256u << 10)
 
-static const char *dir;
 
 static void
 setup(void)
 {
-    char path[512];
     meshd_log_set(MESHD_LOG_ERROR);
-    dir = unit_mkdir();
-    snprintf(path, sizeof(path), "%s/snapshot", dir);
-    ck_assert_int_eq(meshd_snapfile_open(path, AREA), MESH_OK);
-}
-
-static void
-teardown(void)
-{
-    meshd_snapfile_close();
-    unit_rmdir(dir);
+    kit_open(AREA);
 }
 
 /* ---- addresses ---- */
@@ -393,7 +383,7 @@ main(void)
 {
     Suite *s = suite_create("snapshot names");
     TCase *t = tcase_create("names");
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, setup, kit_close);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, never_change);
     tcase_add_test(t, slots);
