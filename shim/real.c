@@ -81,7 +81,10 @@ kernel_clock(clockid_t clock, struct timespec *ts)
     return (int)sys_call(SYS_clock_gettime, clock, ts, 0, 0);
 }
 
-int (*shim_real_clock)(clockid_t, struct timespec *) = kernel_clock;
+typedef int clock_fn(clockid_t, struct timespec *);
+
+clock_fn *_Atomic shim_real_clock = kernel_clock;
+static clock_fn *exact = kernel_clock;
 
 static void
 find_clock(void)
@@ -89,8 +92,22 @@ find_clock(void)
     void *libc = shim_real.dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
     void *p = libc ? dlsym(libc, "clock_gettime") : NULL;
     if (p) {
-        shim_real_clock = (int (*)(clockid_t, struct timespec *))(uintptr_t)p;
+        exact = (clock_fn *)(uintptr_t)p;
+        shim_real_clock = exact;
     }
+}
+
+/* These alone need no more than memory. */
+static int
+tick_clock(clockid_t clock, struct timespec *ts)
+{
+    return exact(clock == CLOCK_REALTIME ? CLOCK_REALTIME_COARSE : CLOCK_MONOTONIC_COARSE, ts);
+}
+
+void
+shim_real_use_counter(bool may)
+{
+    shim_real_clock = may ? exact : tick_clock;
 }
 
 /* Which pages the loader made read-only, in the object that holds the tables [elf(5)]. */

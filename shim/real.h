@@ -186,7 +186,11 @@ sys_poll(struct pollfd *p, nfds_t n, int ms)
 
 /* libc's own clock_gettime, whoever else has replaced it for the program: the vDSO's, no lock,
  * signal-safe. */
-extern int (*shim_real_clock)(clockid_t clock, struct timespec *ts);
+extern int (*_Atomic shim_real_clock)(clockid_t clock, struct timespec *ts);
+
+/* May the processor's time stamp counter be read, which the vDSO does? Otherwise the clocks are those of the
+ * kernel's last tick. For all threads, also where the kernel forbids it to one [PR_SET_TSC(2const)]. */
+void shim_real_use_counter(bool may);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 static inline uint64_t

@@ -32,6 +32,16 @@ expect_filter(const struct sock_fprog *prog)
     return id;
 }
 
+/* The processor's time stamp counter, which is behind the vDSO's clocks. Strict mode takes it away, too
+ * [arch/x86/kernel/process.c: disable_TSC]. */
+static void
+expect_counter(bool lost)
+{
+    if (shim_env.on && shim_fdtab_may_write()) {
+        shim_real_use_counter(!lost);
+    }
+}
+
 SHIM_EXPORT int
 chroot(const char *path)
 {
@@ -57,14 +67,22 @@ prctl(int option, ...)
         a[i] = va_arg(ap, unsigned long);
     }
     va_end(ap);
-    if (option == PR_SET_SECCOMP && a[0] == SECCOMP_MODE_STRICT) {
+    bool strict = option == PR_SET_SECCOMP && a[0] == SECCOMP_MODE_STRICT;
+    bool loses = strict || (option == PR_SET_TSC && a[0] == PR_TSC_SIGSEGV);
+    if (strict) {
         id = expect_filter(NULL);
     } else if (option == PR_SET_SECCOMP && a[0] == SECCOMP_MODE_FILTER && a[1]) {
         id = expect_filter((const struct sock_fprog *)a[1]);
     }
+    if (loses) {
+        expect_counter(true);
+    }
     int r = shim_real.prctl(option, a[0], a[1], a[2], a[3]);
     if (r < 0) {
         shim_filter_use(id, false);
+    }
+    if (r < 0 ? loses : option == PR_SET_TSC && !loses) {
+        expect_counter(false);
     }
     return r;
 }
@@ -73,14 +91,19 @@ long
 sym_seccomp(unsigned op, unsigned flags, const struct sock_fprog *prog)
 {
     int id = -1;
-    if (op == SECCOMP_SET_MODE_STRICT) {
+    bool strict = op == SECCOMP_SET_MODE_STRICT;
+    if (strict) {
         id = expect_filter(NULL);
+        expect_counter(true);
     } else if (op == SECCOMP_SET_MODE_FILTER && prog) {
         id = expect_filter(prog);
     }
     long r = shim_real.syscall(SYS_seccomp, op, flags, prog);
     if (r < 0 || (r > 0 && !(flags & SECCOMP_FILTER_FLAG_NEW_LISTENER))) { /* > 0: another thread's id */
         shim_filter_use(id, false);
+        if (strict) {
+            expect_counter(false);
+        }
     }
     return r;
 }

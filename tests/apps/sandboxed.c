@@ -3,10 +3,10 @@
  * sandboxed: a server child forbids itself nearly all system calls before it reads from its client, as
  * OpenSSH's does: what is not on its list kills it. filter: read, write, poll and what memory and exit
  * need; nonblock: the same with O_NONBLOCK set before; syscall: through syscall(SYS_seccomp), and the
- * rest gives ENOSYS; strict: SECCOMP_MODE_STRICT. Pieces are shorter than what the client writes at
+ * rest gives ENOSYS; strict: SECCOMP_MODE_STRICT; counter: no more than the time stamp counter, and the socket becomes full. Pieces are shorter than what the client writes at
  * once, and poll must tell of the rest. In the end the client has closed: SIGPIPE.
  */
-/* run: modes filter nonblock syscall strict */
+/* run: modes filter nonblock syscall strict counter */
 /* run: notsan */
 #include "app_proc.h"
 
@@ -18,6 +18,8 @@
 #define BIG 40000
 #define PIECE 700
 #define ALLOW(n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (n), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+
+static int full; /* counter: a gate */
 
 static int
 mode(const char *name)
@@ -40,7 +42,9 @@ confine(void)
     };
     struct sock_fprog p = {sizeof f / sizeof f[0], f};
     CK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    if (mode("strict"))
+    if (mode("counter"))
+        CK(prctl(PR_SET_TSC, PR_TSC_SIGSEGV));
+    else if (mode("strict"))
         CK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT));
     else if (mode("syscall"))
         CK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &p));
@@ -91,8 +95,14 @@ serve(int fd)
     size_t got = 0;
     ssize_t r = 0;
     signal(SIGPIPE, SIG_DFL);
-    app_nonblock(fd, mode("nonblock"));
+    app_nonblock(fd, mode("nonblock") || mode("counter"));
     confine();
+    if (mode("counter")) {
+        while (write(fd, b, sizeof b) > 0)
+            ;
+        app_open(full);
+        end(errno == EAGAIN ? 0 : 8);
+    }
     while (got < BIG && (r = some(fd, b, sizeof b)) > 0) {
         memcpy(all + got, b, (size_t)r < BIG - got ? (size_t)r : BIG - got);
         got += (size_t)r;
@@ -113,6 +123,11 @@ client(int lfd)
     static char b[BIG];
     int fd = app_connect();
     (void)lfd;
+    if (mode("counter")) {
+        app_pass(full);
+        RES(close(fd));
+        return;
+    }
     app_fill(b, BIG, 0);
     app_put(fd, b, BIG);
     memset(b, 0, BIG);
@@ -126,6 +141,7 @@ int
 main(int argc, char **argv)
 {
     app_main(argc, argv);
+    full = app_gate();
     app_serve_by_child(client, serve);
     return 0;
 }
