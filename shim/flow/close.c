@@ -415,7 +415,7 @@ static int
 shutdown_write(int fd, struct shim_slot *s, int how)
 {
     int r = -EAGAIN;
-    shim_work_drive();
+    shim_work_drive_slot(s);
     if (shim_slot_phase(s) >= SHIM_PHASE_OPEN && !shim_slot_has(s, SHIM_SF_EARLY)) {
         r = shim_audit_tx(fd, s, false);
         if (r == 0) {
@@ -430,7 +430,7 @@ shutdown_write(int fd, struct shim_slot *s, int how)
     }
     atomic_fetch_or(&s->flags, SHIM_SF_FIN_DUE);
     shim_work_tail(s, fd);
-    shim_work_drive();
+    shim_work_drive_slot(s);
     /* SHUT_RD now would cut a handshake off: talk.c does it afterwards. */
     return how == SHUT_RDWR && shim_slot_phase(s) >= SHIM_PHASE_OPEN
                ? shim_real.shutdown(fd, SHUT_RD)

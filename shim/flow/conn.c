@@ -280,7 +280,7 @@ shim_conn_getpeername(int fd, struct sockaddr *sa, socklen_t *len)
 {
     struct shim_slot *s = shim_conn_slot(fd);
     if (s) {
-        shim_work_drive();
+        shim_work_drive_slot(s);
         enum shim_phase phase = shim_slot_phase(s);
         bool told = shim_slot_has(s, SHIM_SF_SERVER | SHIM_SF_LAZY);
         if (phase == SHIM_PHASE_CONNECTING || (phase == SHIM_PHASE_HANDSHAKE && !told)) {
@@ -309,7 +309,7 @@ shim_conn_getsockopt(int fd, int level, int opt, void *val, socklen_t *len)
         return r;
     }
     if (s && level == SOL_SOCKET && opt == SO_ERROR && val && len && *len >= sizeof(int)) {
-        shim_work_drive();
+        shim_work_drive_slot(s);
         int no = atomic_exchange(&s->so_error, 0);
         bool pending = shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE ||
                        (shim_slot_phase(s) == SHIM_PHASE_CONNECTING && shim_slot_has(s, SHIM_SF_ROUTED));

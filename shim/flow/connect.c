@@ -117,12 +117,13 @@ static int
 await_open(int fd, struct shim_slot *s)
 {
     uint32_t handle = shim_slot_handle(s);
-    while (shim_slot_current(handle) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
-           !shim_slot_has(s, SHIM_SF_LAZY)) {
-        int r = shim_work_wait(NULL, 0, SHIM_NEVER, NULL, s);
-        if (r < 0 && r != -EINTR) {
+    int r = 0;
+    while (shim_slot_current(handle) && (r >= 0 || r == -EINTR)) {
+        struct shim_work_seen seen = shim_work_see(s);
+        if (seen.phase >= SHIM_PHASE_OPEN || seen.lazy) {
             break;
         }
+        r = shim_work_wait_since(&seen, NULL, 0, SHIM_NEVER, NULL, s);
     }
     if (!shim_slot_current(handle) || shim_slot_phase(s) == SHIM_PHASE_FRESH) {
         return shim_conn_ask_kernel(fd);
@@ -267,9 +268,11 @@ connect_once(int fd, const struct sockaddr *sa, socklen_t len, bool *gated)
     *gated = false;
     if (shim_fd_kind(fd) == SHIM_FD_CONN) {
         struct shim_slot *s = shim_conn_slot(fd);
-        shim_work_drive();
-        if (s && !shim_service_renew(fd, s)) {
-            return connect_again(fd, s, sa, len, gated);
+        if (s) {
+            shim_work_drive_slot(s);
+            if (!shim_service_renew(fd, s)) {
+                return connect_again(fd, s, sa, len, gated);
+            }
         }
     }
     if (!mesh_addr_from(&to, sa, len)) {

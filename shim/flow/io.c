@@ -166,7 +166,7 @@ __attribute__((cold)) static int
 await_open(int fd, struct shim_slot *s, int flags, int timeo)
 {
     shim_conn_wake(fd);
-    shim_work_drive();
+    shim_work_drive_slot(s);
     if (shim_slot_phase(s) >= SHIM_PHASE_OPEN || atomic_load(&s->cookie) == 0 ||
         shim_conn_is_orphan(s)) {
         return 0;
@@ -365,7 +365,7 @@ write_early(int fd, struct shim_slot *s, const struct shim_iov *data, int flags)
 {
     bool nonblock = shim_io_is_nonblocking(fd, flags);
     shim_conn_wake(fd);
-    shim_work_drive();
+    shim_work_drive_slot(s);
     enum shim_phase phase = shim_slot_phase(s);
     if (phase >= SHIM_PHASE_OPEN || atomic_load(&s->cookie) == 0) {
         return 0;
@@ -390,7 +390,7 @@ static inline __attribute__((always_inline)) ssize_t
 put(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
 {
     if (shim_slot_has(s, SHIM_SF_EARLY)) {
-        shim_work_drive();
+        shim_work_drive_slot(s);
         if (shim_slot_has(s, SHIM_SF_EARLY)) {
             return -EAGAIN; /* what was written first goes first */
         }
@@ -553,7 +553,7 @@ shim_io_available(int fd)
     if (!s) {
         return SHIM_PASS;
     }
-    shim_work_drive();
+    shim_work_drive_slot(s);
     if (shim_slot_phase(s) < SHIM_PHASE_OPEN || shim_slot_phase(s) == SHIM_PHASE_FAILED ||
         shim_audit_rx(fd, s, false) != 0) {
         return 0;

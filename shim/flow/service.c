@@ -59,12 +59,15 @@ shim_service_await(int fd, struct shim_slot *s, bool again, bool *gated)
     uint64_t deadline = shim_io_timeout_of(fd, SO_SNDTIMEO);
     bool interrupted = false;
     *gated = true;
-    while (shim_slot_current(handle) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
-           !shim_slot_has(s, SHIM_SF_LAZY)) {
-        if (interrupted && shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
+    while (shim_slot_current(handle)) {
+        struct shim_work_seen seen = shim_work_see(s);
+        if (seen.phase >= SHIM_PHASE_OPEN || seen.lazy) {
+            break;
+        }
+        if (interrupted && seen.phase == SHIM_PHASE_CONNECTING) {
             return shim_fail(EINTR);
         }
-        int r = shim_work_wait(NULL, 0, deadline, NULL, s);
+        int r = shim_work_wait_since(&seen, NULL, 0, deadline, NULL, s);
         if (r == -EINTR && (deadline != SHIM_NEVER || !shim_io_restarts())) {
             interrupted = true;
         }

@@ -24,7 +24,7 @@ enter(int fd, struct shim_slot *s, bool try)
 {
     if (shim_slot_phase(s) < SHIM_PHASE_OPEN) {
         shim_conn_wake(fd);
-        shim_work_drive();
+        shim_work_drive_slot(s);
     }
     int r = shim_slot_phase(s) == SHIM_PHASE_OPEN ? shim_audit_rx(fd, s, try) : -EINVAL;
     if (r == 0 && shim_slot_phase(s) != SHIM_PHASE_OPEN) {

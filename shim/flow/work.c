@@ -14,6 +14,7 @@
 #include "shim/flow/hs.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/shape.h"
+#include "shim/flow/work_int.h"
 #include "shim/real.h"
 
 _Atomic int shim_work_count;
@@ -23,7 +24,7 @@ static struct shim_private lock;
 static struct shim_work *head;
 static _Atomic int expected; /* listeners of kind INHERITED */
 static struct shim_work *by_cookie[SHIM_SLOTS]; /* chains; untouched pages cost nothing */
-static uint64_t full_at; /* under lock: when all of a long list is looked at next */
+_Atomic uint64_t shim_work_full_at;
 static _Atomic int dormant; /* items that are, see shim_work_wake */
 
 /* Items for the next ones: a fresh mapping costs page faults, an unmapping all threads' translations. As many
@@ -73,9 +74,8 @@ shim_work_first(void)
 }
 
 #define SHORT    64u /* a list that is always looked at as a whole */
-#define WARM_MAX 128u
 #define WARM_NS  UINT64_C(100000000)
-#define REST_NS  UINT64_C(5000) /* between two passes over a long list, for each item */
+#define REST_NS  UINT64_C(5000) /* between two passes over all of the list, for each item */
 
 static void
 push(struct shim_work *w, uint64_t now)
@@ -102,23 +102,22 @@ unlink_item(struct shim_work *w)
     }
 }
 
-static bool
-is_long(void)
+bool
+shim_work_is_long(void)
 {
     return shim_work_items() > SHORT;
 }
 
-/* Of a long list: is w, the n-th of it, still one to look at in a short pass? */
-static bool
-is_warm(const struct shim_work *w, unsigned n, uint64_t now)
+bool
+shim_work_is_warm(const struct shim_work *w, unsigned n, uint64_t now)
 {
-    return n < WARM_MAX && now - w->warm_at < WARM_NS;
+    return n < SHIM_WORK_WARM && now - w->warm_at < WARM_NS;
 }
 
 void
 shim_work_touch(const struct shim_slot *s)
 {
-    if (!is_long() || !shim_work_enter()) {
+    if (!shim_work_is_long() || !shim_work_enter()) {
         return;
     }
     struct shim_work *w = shim_work_of(s);
@@ -301,200 +300,45 @@ shim_work_drive(void)
     if (!shim_work_any() || (shim_work_items() == 0 && shim_now() < shim_age_next()) || !shim_work_enter()) {
         return;
     }
-    bool all = !is_long();
-    uint64_t now = all ? 0 : shim_now();
+    uint64_t now = shim_now();
+    bool all = !shim_work_is_long() || now >= shim_work_full_at;
     unsigned n = 0;
-    all = all || now >= full_at;
-    for (struct shim_work *w = head, *next; w && (all || is_warm(w, n, now)); w = next, n++) {
+    for (struct shim_work *w = head, *next; w && (all || shim_work_is_warm(w, n, now)); w = next, n++) {
         next = w->next;
         drive_one(w, now);
     }
     if (shim_age_next() < SHIM_NEVER) {
         shim_age_drive();
     }
-    if (all && n > SHORT) {
-        full_at = shim_now() + n * REST_NS;
+    if (all) {
+        shim_work_full_at = shim_now() + n * REST_NS;
     }
     shim_work_leave();
     errno = saved;
 }
 
-#define TICK_NS UINT64_C(5000000)
-#define SHORT_MS 1
-
-struct wait {
-    struct pollfd *all, few[64];
-    size_t bytes; /* mapped, 0 when `few` was enough */
-    nfds_t n, total;
-    uint64_t deadline;
-    bool until; /* a connection that perhaps only another process can finish */
-};
-
-/* The program's entries, then ours. */
-static bool
-collect(struct wait *w, const struct pollfd *p, nfds_t n)
+void
+shim_work_drive_cookie(uint64_t cookie)
 {
-    nfds_t items = (nfds_t)shim_work_items() + 8;
-    nfds_t room = n + (items < WARM_MAX ? items : WARM_MAX);
-    w->all = w->few;
-    if (room > 64) {
-        w->bytes = room * sizeof(*p);
-        w->all = mmap(NULL, w->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (w->all == MAP_FAILED) {
-            return false;
-        }
-    }
-    if (n) {
-        memcpy(w->all, p, n * sizeof(*p));
-    }
-    w->total = w->n = n;
-    if (!shim_work_enter()) {
-        return true;
-    }
-    bool all = !is_long();
-    uint64_t now = shim_now();
-    unsigned k = 0;
-    for (struct shim_work *i = head; i && (all || is_warm(i, k, now)); i = i->next, k++) {
-        short ev = shim_hs_events(i);
-        uint64_t at = shim_hs_deadline(i);
-        if (ev && w->total < room) {
-            w->all[w->total++] = (struct pollfd){i->fd, ev, 0};
-        }
-        w->deadline = at < w->deadline ? at : w->deadline;
-    }
-    w->deadline = shim_age_next() < w->deadline ? shim_age_next() : w->deadline;
-    /* Another thread or process may take the bytes that were to wake us, and finish our connection. */
-    uint64_t tick = k || w->until ? now + TICK_NS : SHIM_NEVER;
-    tick = !all && full_at < tick ? full_at : tick;
-    w->deadline = tick < w->deadline ? tick : w->deadline;
-    shim_work_leave();
-    return true;
-}
-
-/* The program may have forbidden itself ppoll. */
-static int
-sleep_filtered(const struct wait *w, struct timespec *ts, const sigset_t *mask)
-{
-    int ms = ts ? (int)(ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000) : -1;
-    long r = sys_call6(SYS_ppoll, (long)w->all, (long)w->total, (long)ts, (long)mask, 8, 0);
-    if (r == -EPERM) {
-        r = sys_poll(w->all, w->total, ms);
-    }
-    return (int)r;
-}
-
-/* Our descriptors are more than the program allows itself [ppoll(2), EINVAL; setrlimit(2)]. */
-static int
-sleep_short(const struct wait *w)
-{
-    return (int)sys_poll(w->all, w->n, SHORT_MS);
-}
-
-static int
-sleep_once(struct wait *w, const sigset_t *mask)
-{
-    struct timespec ts, *tp = NULL;
-    if (w->deadline != SHIM_NEVER) {
-        uint64_t now = shim_now(), left = w->deadline > now ? w->deadline - now : 0;
-        ts = (struct timespec){(time_t)(left / 1000000000), (long)(left % 1000000000)};
-        tp = &ts;
-    }
-    int r = shim_filter_any() ? sleep_filtered(w, tp, mask)
-                              : shim_real.ppoll(w->all, w->total, tp, mask);
-    r = r < 0 && !shim_filter_any() ? -errno : r;
-    return r == -EINVAL && w->total > w->n ? sleep_short(w) : r;
-}
-
-struct look {
-    enum shim_phase phase;
-    bool lazy;
-};
-
-static struct look
-look_at(const struct shim_slot *s)
-{
-    return s ? (struct look){shim_slot_phase(s), shim_slot_has(s, SHIM_SF_LAZY)}
-             : (struct look){SHIM_PHASE_FREE, false};
-}
-
-static bool
-has_changed(struct shim_slot *until, const struct look *first, unsigned changes)
-{
-    if (until && !shim_work_has(until)) {
-        (void)shim_conn_is_orphan(until);
-    }
-    struct look now = look_at(until);
-    if (until && now.phase != SHIM_PHASE_CONNECTING && now.phase != SHIM_PHASE_HANDSHAKE) {
-        return true;
-    }
-    return until ? now.phase != first->phase || now.lazy != first->lazy
-                 : atomic_load(&shim_work_changes) != changes;
-}
-
-/* What a socket shows that is shut for writing, while its unsent bytes keep ours from being shut in
- * the kernel: who waits for room must learn that there will be none [tcp_poll]. */
-static short
-shut_events(const struct pollfd *p)
-{
-    struct shim_slot *s = shim_conn_slot(p->fd);
-    if (!s || !shim_slot_has(s, SHIM_SF_FIN_DUE)) {
-        return 0;
-    }
-    return (short)((p->events & POLLOUT) | (shim_slot_has(s, SHIM_SF_RX_SHUT) ? POLLHUP : 0));
-}
-
-static void
-release_wait(struct wait *w)
-{
-    if (w->bytes) {
-        munmap(w->all, w->bytes);
+    struct shim_work *w = shim_work_by_cookie(cookie);
+    if (w) {
+        drive_one(w, 0);
     }
 }
 
-int
-shim_work_wait(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *mask,
-               struct shim_slot *until)
+void
+shim_work_drive_slot(const struct shim_slot *s)
 {
-    struct look first = look_at(until);
-    if (until) {
-        shim_work_touch(until);
+    int saved = errno;
+    if (!shim_work_any()) {
+        return;
     }
-    unsigned changes = atomic_load(&shim_work_changes);
-    for (;;) {
+    if (shim_now() >= shim_work_full_at) {
         shim_work_drive();
-        if (has_changed(until, &first, changes)) {
-            return 0;
-        }
-        struct wait w;
-        w.deadline = deadline;
-        w.bytes = 0;
-        w.until = until && shim_slot_phase(until) < SHIM_PHASE_OPEN;
-        if (!collect(&w, p, n)) {
-            return -ENOMEM;
-        }
-        if (has_changed(until, &first, changes)) {
-            release_wait(&w); /* another thread was quicker */
-            return 0;
-        }
-        for (nfds_t i = 0; i < n; i++) {
-            w.deadline = shut_events(&p[i]) ? 0 : w.deadline;
-        }
-        int r = sleep_once(&w, mask), ready = 0;
-        for (nfds_t i = 0; r >= 0 && i < n; i++) {
-            p[i].revents = (short)(w.all[i].revents | shut_events(&p[i]));
-            ready += p[i].revents != 0;
-        }
-        release_wait(&w);
-        if (r < 0) {
-            return r;
-        }
-        if (ready) {
-            shim_work_drive();
-            return ready;
-        }
-        if (deadline != SHIM_NEVER && shim_now() >= deadline) {
-            return 0;
-        }
+    } else if (shim_work_enter()) {
+        shim_work_drive_cookie(atomic_load(&s->cookie));
+        shim_work_leave();
+        errno = saved;
     }
 }
 

@@ -12,7 +12,11 @@
  * A call must not cost more because many peers connected and say nothing. The list is in the order of
  * the items' last sign of life; as long as it is short every pass looks at all of it, but of a long
  * one only at the warm beginning, and at all so rarely that this takes a few percent of the time.
- * A cold item becomes warm when its event comes by epoll, when the program uses it, or in that pass.
+ * A cold item becomes warm when its event comes by epoll, when the program uses it, or in that pass. Who waited and
+ * is told of some items drives those; a call on a connection drives its item. Passes are for what the kernel does
+ * not tell, at most one in a few microseconds for each item.
+ *
+ * Of several threads that wait one watches all items, the others what they wait for themselves.
  *
  * One lock for the list and all items. It is never held while sleeping in the kernel, and is taken
  * around fork. A signal handler above its holder finds shim_work_enter() false and does without.
@@ -139,6 +143,8 @@ void shim_work_tail(struct shim_slot *s, int fd);
 
 /* One pass over everything. */
 void shim_work_drive(void);
+/* What a call on this connection needs; everything only when that is due. */
+void shim_work_drive_slot(const struct shim_slot *s);
 
 /* Waits as ppoll(2) would for p[0..n), and drives meanwhile. Returns the number of entries with
  * events, or -errno; 0 at the deadline (CLOCK_MONOTONIC ns, SHIM_NEVER), and 0 as soon as the state
@@ -146,6 +152,17 @@ void shim_work_drive(void);
  * the lock; a cancellation point. */
 int shim_work_wait(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *mask,
                    struct shim_slot *until);
+
+/* Changed since when? Who looks at a state, and waits if it is not yet as it should be, sees before that look:
+ * what another thread changes in between ends the wait, too. */
+struct shim_work_seen {
+    unsigned changes;
+    enum shim_phase phase;
+    bool lazy;
+};
+struct shim_work_seen shim_work_see(const struct shim_slot *until);
+int shim_work_wait_since(const struct shim_work_seen *before, struct pollfd *p, nfds_t n, uint64_t deadline,
+                         const sigset_t *mask, struct shim_slot *until);
 
 /* At exit: finishes what it can within the linger time, hands the rest to meshd. */
 void shim_work_finish(void);

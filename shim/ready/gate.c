@@ -423,10 +423,6 @@ strip(int epfd, struct epoll_event *ev, int n)
     int kept = 0, mine = 0;
     for (int i = 0; i < n; i++) { /* before driving: that may empty the table */
         if (is_ours(&ev[i])) {
-            struct shim_slot *s = shim_conn_slot((int)(uint32_t)ev[i].data.u64);
-            if (s) {
-                shim_work_touch(s);
-            }
             if (mine < RECALLED) {
                 known[mine] = recall(epfd, &ev[i], &theirs[mine]);
             }
@@ -436,7 +432,12 @@ strip(int epfd, struct epoll_event *ev, int n)
     if (mine == 0) {
         return n;
     }
-    shim_work_drive();
+    for (int i = 0; i < n; i++) {
+        struct shim_slot *s = is_ours(&ev[i]) ? shim_conn_slot((int)(uint32_t)ev[i].data.u64) : NULL;
+        if (s) {
+            shim_work_drive_slot(s);
+        }
+    }
     mine = 0;
     for (int i = 0; i < n; i++) {
         struct epoll_event e = ev[i];

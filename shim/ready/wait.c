@@ -32,7 +32,8 @@ shim_ready_deadline(const struct timespec *ts)
     return shim_now() + (uint64_t)ts->tv_sec * 1000000000 + (uint64_t)ts->tv_nsec;
 }
 
-/* The program's entries without what is hidden from it; a negative fd is skipped by the kernel. */
+/* The program's entries without what is hidden from it: a negative fd is skipped by the kernel, and its complement
+ * tells shim_work_wait which one is waited for. */
 static void
 hide(struct pollfd *to, const struct pollfd *from, nfds_t n)
 {
@@ -42,7 +43,7 @@ hide(struct pollfd *to, const struct pollfd *from, nfds_t n)
         to[i].revents = 0;
         if (visible != (short)~0) {
             to[i].events &= visible & POLLOUT ? WRITE_EVENTS : 0;
-            to[i].fd = to[i].events ? to[i].fd : -1;
+            to[i].fd = to[i].events ? to[i].fd : ~from[i].fd;
         }
     }
 }
@@ -116,9 +117,9 @@ shim_ready_poll(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *m
     hide(copy, p, n);
     deadline = mark_stored(copy, p, n) > 0 ? 0 : deadline;
     do {
-        shim_work_drive();
+        struct shim_work_seen before = shim_work_see(NULL);
         hide(copy, p, n);
-        r = shim_ready_quiet(copy, n, shim_work_wait(copy, n, deadline, mask, NULL));
+        r = shim_ready_quiet(copy, n, shim_work_wait_since(&before, copy, n, deadline, mask, NULL));
     } while (r == 0 && (deadline == SHIM_NEVER || shim_now() < deadline));
     if (r == 0) { /* a handshake may have ended with the time: one honest look */
         hide(copy, p, n);
