@@ -568,7 +568,7 @@ int
 shim_io_before(int fd, short events)
 {
     if (shim_io_is_nonblocking(fd, 0)) {
-        shim_work_drive();
+        shim_work_drive_slot(shim_conn_slot(fd));
         return 0;
     }
     while (shim_work_any()) {

@@ -335,7 +335,7 @@ shim_work_drive_slot(const struct shim_slot *s)
     }
     if (shim_now() >= shim_work_full_at) {
         shim_work_drive();
-    } else if (shim_work_enter()) {
+    } else if (s && shim_work_enter()) {
         shim_work_drive_cookie(atomic_load(&s->cookie));
         shim_work_leave();
         errno = saved;

@@ -143,7 +143,7 @@ void shim_work_tail(struct shim_slot *s, int fd);
 
 /* One pass over everything. */
 void shim_work_drive(void);
-/* What a call on this connection needs; everything only when that is due. */
+/* What a call on this connection (NULL: on no connection) needs; everything only when that is due. */
 void shim_work_drive_slot(const struct shim_slot *s);
 
 /* Waits as ppoll(2) would for p[0..n), and drives meanwhile. Returns the number of entries with
