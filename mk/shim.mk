@@ -7,7 +7,7 @@ SHIM_TESTS    := $(patsubst tests/unit/%.c,$(B)/tests/%,$(sort $(wildcard tests/
 SHIM_TEST_OBJ := $(patsubst %.c,$(B)/pic/%.o,$(sort $(wildcard shim/core/*.c)) shim/flow/iov.c shim/flow/audit.c shim/real.c shim/filter.c common/err.c common/flag.c)
 
 # What receives and sends, with an engine of the test's own.
-SHIM_TEST_FLOW := $(patsubst %.c,$(B)/pic/shim/flow/%.o,rx.c peek.c count.c mark.c tx.c audit.c shape.c sockopt.c)
+SHIM_TEST_FLOW := $(patsubst %.c,$(B)/pic/shim/flow/%.o,rx.c beside.c peek.c count.c mark.c tx.c audit.c shape.c sockopt.c)
 
 .PHONY: check-shim
 check-shim: $(SHIM_TESTS) ## test the shim's core

@@ -218,7 +218,7 @@ read_nothing(int fd, int flags)
 {
     uint8_t b;
     struct iovec v = {&b, 1};
-    ssize_t r = shim_io_read(fd, &v, 1, (flags & ~MSG_TRUNC) | MSG_PEEK);
+    ssize_t r = shim_io_read(fd, &v, 1, (flags & ~MSG_TRUNC) | MSG_PEEK, NULL);
     return r > 0 ? 0 : r;
 }
 
@@ -255,17 +255,18 @@ read_room(struct shim_iov *room, const struct iovec *iov, int cnt, int flags)
         return r;
     }
     if (drop) {
-        *room = (struct shim_iov){NULL, 0, 0, sum(iov, cnt)};
+        *room = (struct shim_iov){.left = sum(iov, cnt)};
     }
     return flags & MSG_OOB ? 1 : 0;
 }
 
 __attribute__((hot)) ssize_t
-shim_io_read(int fd, const struct iovec *iov, int cnt, int flags)
+shim_io_read(int fd, const struct iovec *iov, int cnt, int flags, struct shim_beside *beside)
 {
     struct shim_iov room;
     size_t got = 0;
     int r = read_room(&room, iov, cnt, flags);
+    room.beside = beside;
     if (r != 0) {
         return r < 0 ? r : shim_urgent_read(fd, &room, flags);
     }

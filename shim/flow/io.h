@@ -9,11 +9,12 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "shim/flow/beside.h"
 #include "shim/flow/conn.h"
 
 /* In flags, from read() and its like: a length of zero returns at once [read(2)], while recv() waits. */
 #define SHIM_IO_FILE 0x10000000
-ssize_t shim_io_read(int fd, const struct iovec *iov, int cnt, int flags);
+ssize_t shim_io_read(int fd, const struct iovec *iov, int cnt, int flags, struct shim_beside *beside); /* or NULL */
 ssize_t shim_io_write(int fd, const struct iovec *iov, int cnt, int flags);
 ssize_t shim_io_sendfile(int fd, int in, off_t *off, size_t n);
 /* One of in and out is a mesh connection. */

@@ -19,7 +19,7 @@ __attribute__((hot)) int
 shim_iov_init(struct shim_iov *c, const struct iovec *iov, int cnt)
 {
     size_t left = 0;
-    *c = (struct shim_iov){iov, cnt, 0, 0};
+    *c = (struct shim_iov){.iov = iov, .cnt = cnt};
     for (int i = 0; i < cnt; i++) {
         if (iov[i].iov_len > (size_t)SSIZE_MAX - left) {
             return -EINVAL;

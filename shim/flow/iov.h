@@ -10,12 +10,15 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct shim_beside;
+
 /* iov NULL: bytes put are counted and dropped (MSG_TRUNC on TCP). */
 struct shim_iov {
     const struct iovec *iov;
     int cnt;
     size_t off;  /* into iov[0] */
     size_t left; /* bytes of room (or of data) altogether */
+    struct shim_beside *beside; /* of a recvmsg(), or NULL */
 };
 
 /* -EINVAL when the lengths overflow ssize_t. */

@@ -139,7 +139,7 @@ clear_control(int fd, struct shim_slot *s, uint8_t *buf)
 static int
 make_ready(int fd, struct shim_slot *s)
 {
-    struct shim_iov nothing = {NULL, 0, 0, 0};
+    struct shim_iov nothing = {.iov = NULL};
     uint8_t *buf = NULL;
     if (shim_slot_phase(s) != SHIM_PHASE_OPEN ||
         shim_slot_has(s, SHIM_SF_RX_DEAD | SHIM_SF_TX_DEAD | SHIM_SF_TX_SHUT)) {

@@ -219,7 +219,7 @@ is_next(int fd, struct shim_slot *s)
 bool
 shim_mark_settle(int fd, struct shim_slot *s)
 {
-    struct shim_iov nothing = {NULL, 0, 0, 0};
+    struct shim_iov nothing = {.iov = NULL};
     for (int i = 0; i < MARKS; i++) {
         if (shim_slot_has(s, SHIM_SF_MARK)) {
             if (!is_past(fd, s) || shim_mark_pass(fd, s, &nothing, false, false) < 0) {

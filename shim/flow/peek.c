@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "shim/flow/beside.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/mark.h"
 #include "shim/flow/rx.h"
@@ -55,7 +56,7 @@ static ssize_t
 absorb(int fd, struct shim_slot *s, uint8_t *buf)
 {
     static const struct iovec none = {NULL, 0};
-    struct shim_iov nowhere = {&none, 1, 0, 0};
+    struct shim_iov nowhere = {.iov = &none, .cnt = 1};
     bool more = false;
     return shim_rx_round(fd, s, &nowhere, buf, &more);
 }
@@ -144,5 +145,8 @@ shim_rx_peek(int fd, struct shim_slot *s, struct shim_iov *room)
     }
     window_close(&win);
     total += r > 0 ? (size_t)r : 0;
+    if (total && room->beside) {
+        shim_beside_look(room->beside, fd);
+    }
     return total ? (ssize_t)total : r;
 }

@@ -18,6 +18,7 @@
 #include "shim/core/stat.h"
 #include "shim/filter.h"
 #include "shim/flow/audit.h"
+#include "shim/flow/beside.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/mark.h"
 #include "shim/flow/rx_int.h"
@@ -159,9 +160,10 @@ shim_rx_fin(int fd, struct shim_slot *s, bool torn)
 /* Takes bytes out of the kernel. Between the flag and the kernel's shutdown() the connection is shut, too: a
  * sender that the same call woke may ask then. */
 __attribute__((hot)) static long
-receive(int fd, struct shim_slot *s, uint8_t *buf, size_t n)
+receive(int fd, struct shim_slot *s, uint8_t *buf, size_t n, struct shim_beside *beside)
 {
-    long r = sys_recv(fd, buf, n, MSG_DONTWAIT);
+    long r = __builtin_expect(beside != NULL, 0) ? shim_beside_recv(beside, fd, buf, n, 0)
+                                                 : sys_recv(fd, buf, n, MSG_DONTWAIT);
     if (r == -EAGAIN && shim_slot_has(s, SHIM_SF_RX_SHUT)) {
         return 0;
     }
@@ -183,11 +185,13 @@ serve_plain(int fd, struct shim_slot *s, struct shim_iov *room)
         uint8_t last;
         shim_audit_rx_begin(s);
         if (!shim_slot_has(s, SHIM_SF_RX_WHOLE)) {
-            (void)receive(fd, s, &last, 1);
+            (void)receive(fd, s, &last, 1, room->beside);
         }
         shim_slot_whole(s, false);
         spill_drop(s);
         shim_audit_rx_end(s);
+    } else if (room->beside) {
+        shim_beside_look(room->beside, fd);
     }
     return n;
 }
@@ -210,7 +214,7 @@ peek_last(int fd, struct shim_slot *s, uint8_t *to, bool *taken)
 {
     long r = sys_recv(fd, to, 1, MSG_PEEK | MSG_DONTWAIT);
     *taken = r == -EPERM && shim_filter_any();
-    r = *taken ? receive(fd, s, to, 1) : r;
+    r = *taken ? receive(fd, s, to, 1, NULL) : r;
     return r == 1;
 }
 
@@ -246,7 +250,7 @@ open_big(int fd, struct shim_slot *s, size_t held, bool first, bool *again)
     }
     uint8_t last;
     if (!taken) {
-        (void)receive(fd, s, &last, 1);
+        (void)receive(fd, s, &last, 1, NULL);
     }
     e = type == SHIM_REC_DATA ? MESH_OK : shim_rx_control(s, type, rec, len);
     uint8_t byte = rec[0];
@@ -343,7 +347,7 @@ round_once(int fd, struct shim_slot *s, struct shim_iov *room, uint8_t *buf, boo
         return shim_rx_die(fd, s, MESH_E_BAD_RECORD);
     }
     size_t want = ask(room->left, buf, held.len, &big);
-    long r = want ? receive(fd, s, buf + held.len, want) : 0;
+    long r = want ? receive(fd, s, buf + held.len, want, room->beside) : 0;
     if (r < 0 || (r == 0 && want)) {
         s->rx_full = 0;
         shim_stat_conn_broke(s, r);
@@ -440,7 +444,7 @@ static void
 pull(int fd, struct shim_slot *s, uint8_t *buf)
 {
     static const struct iovec none = {NULL, 0};
-    struct shim_iov nowhere = {&none, 1, 0, 0};
+    struct shim_iov nowhere = {.iov = &none, .cnt = 1};
     bool more = true;
     for (int i = 0; i < 8 && more && s->rx_state != SHIM_RX_PLAIN; i++) {
         if (shim_slot_has(s, SHIM_SF_RX_EOF | SHIM_SF_RX_DEAD | SHIM_SF_MARK)) {

@@ -92,7 +92,7 @@ from_conn(const struct lane *l)
         want = l->n - total < (size_t)room ? l->n - total : (size_t)room;
         want = want < 4 * CHUNK ? want : 4 * CHUNK;
         struct iovec v = {l->buf, want};
-        r = shim_io_read(l->conn, &v, 1, 0);
+        r = shim_io_read(l->conn, &v, 1, 0, NULL);
         if (r > 0) {
             r = fill_pipe(l, (size_t)r);
         }

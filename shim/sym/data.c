@@ -5,10 +5,14 @@
  */
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
 #include <sys/sendfile.h>
 #include <unistd.h>
 
 #include "shim/core/env.h"
+#include "shim/flow/beside.h"
 #include "shim/flow/fresh.h"
 #include "shim/flow/pass.h"
 #include "shim/link/wire.h"
@@ -19,7 +23,7 @@ static ssize_t
 read_one(int fd, void *buf, size_t n, int flags)
 {
     struct iovec v = {buf, n};
-    return shim_io_read(fd, &v, 1, flags);
+    return shim_io_read(fd, &v, 1, flags, NULL);
 }
 
 static ssize_t
@@ -60,7 +64,7 @@ SYM_BODY(ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n))
 
 SYM_BODY(ssize_t, readv, (int fd, const struct iovec *iov, int cnt), (fd, iov, cnt))
 {
-    SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_read(fd, iov, cnt, SHIM_IO_FILE));
+    SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_read(fd, iov, cnt, SHIM_IO_FILE, NULL));
     SYM_BEFORE(fd, POLLIN);
     return shim_real.readv(fd, iov, cnt);
 }
@@ -78,7 +82,7 @@ SHIM_EXPORT ssize_t
 preadv2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
 {
     if (off == -1) {
-        SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_read(fd, iov, cnt, SHIM_IO_FILE | NOWAIT(flags)));
+        SYM_MESH(fd, check_iov(cnt) ? -EINVAL : shim_io_read(fd, iov, cnt, SHIM_IO_FILE | NOWAIT(flags), NULL));
         SYM_BEFORE(fd, POLLIN);
     }
     return shim_real.preadv2(fd, iov, cnt, off, flags);
@@ -151,6 +155,22 @@ __recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags, struct socka
     return shim_real.__recvfrom_chk(fd, buf, n, room, flags, sa, len);
 }
 
+static void
+tell_beside(struct shim_beside *b, int fd, struct msghdr *m, ssize_t r)
+{
+    if (r == 0) {
+        shim_beside_end(b, fd);
+    }
+    m->msg_controllen = b->len;
+    m->msg_flags |= b->flags;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c && r > 0; c = CMSG_NXTHDR(m, c)) {
+        if (c->cmsg_level == IPPROTO_TCP && c->cmsg_type == TCP_CM_INQ && c->cmsg_len >= CMSG_LEN(sizeof(int))) {
+            int left = shim_io_available(fd); /* the kernel counts our records */
+            memcpy(CMSG_DATA(c), &left, sizeof(left));
+        }
+    }
+}
+
 static ssize_t
 read_msg(int fd, struct msghdr *m, int flags)
 {
@@ -161,11 +181,12 @@ read_msg(int fd, struct msghdr *m, int flags)
     if (m->msg_iovlen > IOV_MAX) {
         return -EMSGSIZE;
     }
-    r = shim_io_read(fd, m->msg_iov, (int)m->msg_iovlen, flags);
+    struct shim_beside beside = {.control = m->msg_control, .room = m->msg_controllen};
+    r = shim_io_read(fd, m->msg_iov, (int)m->msg_iovlen, flags, &beside);
     if (r >= 0) {
         m->msg_namelen = 0;
-        m->msg_controllen = 0;
         m->msg_flags = flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
+        tell_beside(&beside, fd, m, r);
     }
     return r;
 }

@@ -34,7 +34,7 @@ static ssize_t
 slot_read(FILE *fp, void *buf, ssize_t n)
 {
     struct iovec v = {buf, (size_t)n};
-    SYM_MESH(fp->_fileno, shim_io_read(fp->_fileno, &v, 1, SHIM_IO_FILE));
+    SYM_MESH(fp->_fileno, shim_io_read(fp->_fileno, &v, 1, SHIM_IO_FILE, NULL));
     SYM_BEFORE(fp->_fileno, POLLIN);
     return ((ssize_t(*)(FILE *, void *, ssize_t))shim_real_stdio.read)(fp, buf, n);
 }
