@@ -5,9 +5,12 @@
  */
 #include "meshd/serve.h"
 
+#include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "mesh/wire.h"
 #include "meshd/attest/attest.h"
@@ -186,8 +189,21 @@ on_peer(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_r
     return reply_with(rep, &out, sizeof(out));
 }
 
-/* To listed endpoints of our own namespace only: nobody reaches through us what he could not reach
- * himself. */
+/* What connect() can be called on. */
+static bool
+is_fresh_tcp(int fd)
+{
+    int type = 0, protocol = 0;
+    socklen_t len = sizeof(int);
+    struct sockaddr_storage sa;
+    socklen_t sa_len = sizeof(sa);
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM &&
+           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_TCP &&
+           getpeername(fd, (struct sockaddr *)&sa, &sa_len) < 0 && errno == ENOTCONN;
+}
+
+/* To listed endpoints only, where the caller stands: by the socket that he made there, or of our own namespace. Nobody
+ * reaches through us what he could not reach himself. */
 static enum mesh_err
 on_handoff(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_reply *rep)
 {
@@ -203,7 +219,7 @@ on_handoff(const struct meshd_peer *peer, struct meshd_request *req, struct mesh
     }
     memcpy(to.ip, in.addr, 16);
     to.port = in.port;
-    if (!meshd_registry_is_local_endpoint(in.netns, &to)) {
+    if ((req->fd >= 0 && !is_fresh_tcp(req->fd)) || !meshd_registry_is_local_endpoint(in.netns, &to, req->fd)) {
         return MESH_E_DENIED;
     }
     meshd_stats_wish(peer, wish);
@@ -213,8 +229,9 @@ on_handoff(const struct meshd_peer *peer, struct meshd_request *req, struct mesh
     }
     const struct meshd_handoff_job job = {
         .to = to, .service = id.service, .id = id.id, .expect_id = in.expect_id,
-        .data = req->body + sizeof(in), .len = in.len, .pid = peer->pid,
+        .data = req->body + sizeof(in), .len = in.len, .pid = peer->pid, .fd = req->fd,
     };
+    req->fd = -1;
     return meshd_handoff_start(&job);
 }
 

@@ -15,7 +15,8 @@
  *   LEAVE    unlisten_req  leave_rep                  -
  *   LISTENS  unlisten_req  -                          -
  *   PEER     peer_req    peer_rep                     -
- *   HANDOFF  handoff_req + data  -                    -
+ *   HANDOFF  handoff_req + data  -                    -   (request carries [0] a TCP socket to connect,
+ *                                                     made where the caller stands; without it meshd makes one)
  *   LEND     lend_req            -                    -   (request carries [0] a connection region)
  *   CLAIM    -                   claim_rep            [0] the region, if the caller may go on with
  *                                                     it (request carries [0] the connection)

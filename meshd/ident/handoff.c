@@ -9,16 +9,20 @@
  */
 #include "meshd/ident/handoff.h"
 
+#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
+#include <event2/util.h>
 #include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "meshd/base/log.h"
@@ -133,20 +137,20 @@ ssl_new(const struct meshd_handoff_job *job)
 }
 
 static bool
-start_connect(struct handoff *h, const struct mesh_addr *to)
+start_connect(int fd, const struct mesh_addr *to)
 {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(to->port)};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(to->port)};
     memcpy(&in.sin_addr, to->ip + 12, 4);
     memcpy(&in6.sin6_addr, to->ip, 16);
-    if (mesh_addr_is_v4(to)) {
-        return bufferevent_socket_connect(h->bev, (struct sockaddr *)&in, sizeof(in)) == 0;
-    }
-    return bufferevent_socket_connect(h->bev, (struct sockaddr *)&in6, sizeof(in6)) == 0;
+    return evutil_make_socket_nonblocking(fd) == 0 &&
+           ((mesh_addr_is_v4(to) ? connect(fd, (struct sockaddr *)&in, sizeof(in))
+                                 : connect(fd, (struct sockaddr *)&in6, sizeof(in6))) == 0 ||
+            errno == EINPROGRESS);
 }
 
 static bool
-prepare(struct handoff *h, const struct meshd_handoff_job *job)
+prepare(struct handoff *h, const struct meshd_handoff_job *job, int fd)
 {
     const struct timeval tv = {MESHD_HANDOFF_MS / 1000, 0};
     snprintf(h->expect_id, sizeof(h->expect_id), "%s", job->expect_id);
@@ -161,8 +165,10 @@ prepare(struct handoff *h, const struct meshd_handoff_job *job)
     }
     memcpy(h->data, job->data, job->len);
     meshd_ident_client_expect(h->ssl, h->expect_id);
-    h->bev = bufferevent_openssl_socket_new(meshd_loop(), -1, h->ssl, BUFFEREVENT_SSL_CONNECTING,
-                                            BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+    if (start_connect(fd, &job->to)) {
+        h->bev = bufferevent_openssl_socket_new(meshd_loop(), fd, h->ssl, BUFFEREVENT_SSL_CONNECTING,
+                                                BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+    }
     if (!h->bev) {
         SSL_free(h->ssl);
         return false;
@@ -175,13 +181,23 @@ enum mesh_err
 meshd_handoff_start(const struct meshd_handoff_job *job)
 {
     struct handoff *h = count < MESHD_HANDOFFS_MAX ? calloc(1, sizeof(*h)) : NULL;
+    int fd = job->fd;
     if (!h) {
+        if (fd >= 0) {
+            close(fd);
+        }
         return MESH_E_NO_MEMORY;
     }
     DL_APPEND(jobs, h);
     count++;
-    if (!prepare(h, job) || !start_connect(h, &job->to)) {
-        log_warn("handoff to %s: %s", job->expect_id, meshd_ident_why());
+    if (fd < 0) {
+        fd = socket(mesh_addr_is_v4(&job->to) ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    }
+    if (fd < 0 || !prepare(h, job, fd)) {
+        log_warn("handoff to %s: %s", job->expect_id, fd < 0 ? strerror(errno) : meshd_ident_why());
+        if (fd >= 0 && !h->bev) {
+            close(fd);
+        }
         job_free(h);
         return MESH_E_SYSTEM;
     }

@@ -23,6 +23,7 @@ struct meshd_handoff_job {
     const uint8_t *data;      /* copied */
     size_t len;
     pid_t pid; /* for logs and the certificate list */
+    int fd;    /* a TCP socket to connect, taken over in any case; -1: one of meshd's */
 };
 
 /* Starts a delivery; MESH_OK means that it was begun, not that it will succeed.

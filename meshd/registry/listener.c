@@ -142,21 +142,25 @@ meshd_listener_set_flags(struct meshd_listener *l)
 
 /* The kernel lets a socket bind to addresses of its own namespace only. */
 bool
-meshd_listener_is_own_address(const struct mesh_addr *a)
+meshd_listener_binds(int fd, const struct mesh_addr *a)
 {
     struct sockaddr_in in = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
-    bool v4 = mesh_addr_is_v4(a);
     memcpy(&in.sin_addr, a->ip + 12, 4);
     memcpy(&in6.sin6_addr, a->ip, 16);
-    int fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return false;
+    return (mesh_addr_is_v4(a) ? bind(fd, (struct sockaddr *)&in, sizeof(in))
+                               : bind(fd, (struct sockaddr *)&in6, sizeof(in6))) == 0;
+}
+
+bool
+meshd_listener_is_own_address(const struct mesh_addr *a)
+{
+    int fd = socket(mesh_addr_is_v4(a) ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool is = fd >= 0 && meshd_listener_binds(fd, a);
+    if (fd >= 0) {
+        close(fd);
     }
-    int r = v4 ? bind(fd, (struct sockaddr *)&in, sizeof(in))
-               : bind(fd, (struct sockaddr *)&in6, sizeof(in6));
-    close(fd);
-    return r == 0;
+    return is;
 }
 
 static bool

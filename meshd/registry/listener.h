@@ -56,6 +56,8 @@ void meshd_listener_set_ifaddrs(struct meshd_listener *l, const struct mesh_wire
 
 /* Is it an address of meshd's own namespace? */
 bool meshd_listener_is_own_address(const struct mesh_addr *a);
+/* The same for where fd, a socket that is not bound, stands; it is bound then. */
+bool meshd_listener_binds(int fd, const struct mesh_addr *a);
 
 /* Adds a copy of *want, or updates the entry of its key (which keeps its id). */
 enum mesh_err meshd_listener_put(const struct meshd_listener *want, const struct meshd_identity *id,

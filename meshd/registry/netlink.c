@@ -59,8 +59,8 @@ static uint64_t own_netns;
 static meshd_netlink_gone *tell_gone;
 static meshd_netlink_told *tell_told;
 
-static uint64_t
-netns_of(int fd)
+uint64_t
+meshd_netlink_of(int fd)
 {
     uint64_t v = 0;
     socklen_t len = sizeof(v);
@@ -333,7 +333,7 @@ meshd_netlink_init(meshd_netlink_gone *gone, meshd_netlink_told *told)
                  strerror(errno));
         return MESH_OK;
     }
-    own_netns = netns_of(fd);
+    own_netns = meshd_netlink_of(fd);
     if (!set_filter(fd) || sock_add(own_netns, 0, true, fd) != MESH_OK) {
         close(fd);
         return MESH_E_SYSTEM;
@@ -404,7 +404,7 @@ meshd_netlink_open(uint64_t netns, pid_t pid)
     if (fd < 0) {
         return false;
     }
-    if (netns_of(fd) != netns || !set_filter(fd) || sock_add(netns, 0, true, fd) != MESH_OK) {
+    if (meshd_netlink_of(fd) != netns || !set_filter(fd) || sock_add(netns, 0, true, fd) != MESH_OK) {
         close(fd);
         return false;
     }
@@ -434,7 +434,7 @@ enum mesh_err
 meshd_netlink_adopt(uint64_t netns, uid_t uid, int *fd)
 {
     if (!is_option(*fd, SO_DOMAIN, AF_NETLINK) || !is_option(*fd, SO_PROTOCOL, NETLINK_SOCK_DIAG) ||
-        netns == 0 || netns_of(*fd) != netns || !is_joined(*fd)) {
+        netns == 0 || meshd_netlink_of(*fd) != netns || !is_joined(*fd)) {
         return MESH_E_PROTOCOL;
     }
     if (find(netns, uid)) {

@@ -44,6 +44,7 @@ enum mesh_err meshd_netlink_adopt(uint64_t netns, uid_t uid, int *fd) MESH_MUST_
 void meshd_netlink_drop(uint64_t netns);
 uint32_t meshd_netlink_namespaces(void);
 uint64_t meshd_netlink_own(void);
+uint64_t meshd_netlink_of(int fd); /* a socket's, 0: the kernel does not tell */
 
 /* All listening sockets of netns on `port` (0: all ports). *out: malloc'ed, *n entries, the
  * caller's. MESH_E_SYSTEM: the kernel cannot tell. */

@@ -586,13 +586,16 @@ meshd_registry_listen_later(const struct meshd_peer *peer, const struct meshd_id
 }
 
 bool
-meshd_registry_is_local_endpoint(uint64_t netns, const struct mesh_addr *a)
+meshd_registry_is_local_endpoint(uint64_t netns, const struct mesh_addr *a, int fd)
 {
     struct mesh_snap s = meshd_snapfile_view();
     struct mesh_snap_hit hit;
     bool found = false;
-    return netns == meshd_netlink_own() &&
-           mesh_snap_find_endpoint(&s, netns, a, &hit, &found) == MESH_OK && found && (!hit.needs_local || meshd_listener_is_own_address(a));
+    if (netns == 0 || netns != (fd >= 0 ? meshd_netlink_of(fd) : meshd_netlink_own()) ||
+        mesh_snap_find_endpoint(&s, netns, a, &hit, &found) != MESH_OK || !found) {
+        return false;
+    }
+    return !hit.needs_local || (fd >= 0 ? meshd_listener_binds(fd, a) : meshd_listener_is_own_address(a));
 }
 
 bool

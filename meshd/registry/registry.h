@@ -152,8 +152,9 @@ void meshd_registry_unlisten(const struct meshd_peer *peer,
 /* A process is dead: its listeners are looked up likewise. */
 void meshd_registry_gone(pid_t pid, uint64_t starttime);
 
-/* Would a client in netns, which is meshd's own, find a mesh endpoint at this address? */
-bool meshd_registry_is_local_endpoint(uint64_t netns, const struct mesh_addr *a);
+/* Would a client in netns find a mesh endpoint at this address? There stands fd, a TCP socket that is not connected,
+ * which may become bound; -1: netns must be meshd's own. */
+bool meshd_registry_is_local_endpoint(uint64_t netns, const struct mesh_addr *a, int fd);
 
 /* Whom a program in meshd's namespace has to find at this address: false if it is no mesh endpoint, or one
  * in mode off. id: MESH_ID_MAX bytes, untouched on false. */

@@ -45,31 +45,85 @@ is_shared(const struct shim_slot *s)
 /* What only meshd can still do: the peer has not even begun to answer. Not while another process has
  * the connection: its bytes and ours belong together. */
 static bool
-is_hopeless(const struct shim_work *w, uint64_t since, uint32_t grace_ms)
+is_hopeless(const struct shim_work *w, uint64_t from)
 {
-    return is_unheard(w) && !is_shared(shim_slot_at(w->slot)) && shim_now() > since + (uint64_t)grace_ms * 1000000;
+    return is_unheard(w) && !is_shared(shim_slot_at(w->slot)) && shim_now() > from;
+}
+
+static size_t
+left(const struct shim_work *w)
+{
+    return w->early_len - w->early_off;
+}
+
+static bool
+may_hand_off(const struct shim_work *w)
+{
+    const struct shim_slot *s = shim_slot_at(w->slot);
+    return shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE && !is_shared(s) && !shim_slot_has(s, SHIM_SF_SERVER) &&
+           left(w) <= 65536;
+}
+
+/* False: meshd did not take everything. */
+static bool
+hand_off(void)
+{
+    bool all = true;
+    if (!shim_work_enter()) {
+        return true;
+    }
+    for (struct shim_work *w = shim_work_first(); w; w = w->next) {
+        if (!has_unsent(w) || !may_hand_off(w)) {
+            continue;
+        }
+        w->handed = true;
+        enum mesh_err e = shim_link_handoff(w->fd, &w->to, w->expect_id, w->early + w->early_off, left(w));
+        if (e == MESH_OK) {
+            shim_stat_add(MESH_STAT_HANDOFFS, 1);
+        } else {
+            shim_log_info("meshd does not take the last bytes: %s; we wait for the server", mesh_err_text(e));
+            w->handed = all = false;
+        }
+    }
+    shim_work_leave();
+    return all;
+}
+
+/* Until nothing is left but what is hopeless, from then on. */
+static void
+work_off(uint64_t until, uint64_t hopeless_from)
+{
+    while (shim_now() < until) {
+        bool any = false;
+        shim_work_drive();
+        if (!shim_work_enter()) {
+            return;
+        }
+        for (struct shim_work *w = shim_work_first(); w; w = w->next) {
+            any = any || (has_unsent(w) && !is_hopeless(w, hopeless_from));
+        }
+        shim_work_leave();
+        if (!any) {
+            return;
+        }
+        uint64_t tick = shim_now() + 5000000;
+        (void)shim_work_wait(NULL, 0, tick < until ? tick : until, NULL, NULL);
+    }
 }
 
 static void
-hand_off(struct shim_work *w)
+count_lost(void)
 {
-    struct shim_slot *s = shim_slot_at(w->slot);
-    bool fresh = shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE && !is_shared(s) &&
-                 !shim_slot_has(s, SHIM_SF_SERVER);
-    size_t n = w->early_len - w->early_off;
-    if (!fresh || n > 65536) {
-        if (n) {
-            shim_stat_err(MESH_E_LINGER);
-            shim_log_error("%zu bytes: %s", n, mesh_err_text(MESH_E_LINGER));
-        }
+    if (!shim_work_enter()) {
         return;
     }
-    w->handed = true;
-    if (shim_link_handoff(w->fd, &w->to, w->expect_id, w->early + w->early_off, n) == MESH_OK) {
-        shim_stat_add(MESH_STAT_HANDOFFS, 1);
-    } else {
-        shim_stat_err(MESH_E_LINGER);
+    for (struct shim_work *w = shim_work_first(); w; w = w->next) {
+        if (has_unsent(w) && (left(w) || is_unheard(w))) {
+            shim_stat_err(MESH_E_LINGER);
+            shim_log_error("%zu bytes: %s", left(w), mesh_err_text(MESH_E_LINGER));
+        }
     }
+    shim_work_leave();
 }
 
 void
@@ -82,28 +136,10 @@ shim_work_finish(void)
     }
     mesh_snap_settings(&snap, &set);
     uint64_t start = shim_now(), until = start + (uint64_t)set.linger_ms * 1000000;
-    while (shim_now() < until) {
-        bool any = false;
-        shim_work_drive();
-        if (!shim_work_enter()) {
-            return;
-        }
-        for (struct shim_work *w = shim_work_first(); w; w = w->next) {
-            any = any || (has_unsent(w) && !is_hopeless(w, start, set.accept_grace_ms));
-        }
-        shim_work_leave();
-        if (!any) {
-            break;
-        }
-        uint64_t tick = shim_now() + 5000000;
-        (void)shim_work_wait(NULL, 0, tick < until ? tick : until, NULL, NULL);
+    work_off(until, start + (uint64_t)set.accept_grace_ms * 1000000);
+    if (!hand_off()) {
+        work_off(until, SHIM_NEVER);
+        (void)hand_off(); /* what is left now: meshd may have come back */
     }
-    if (shim_work_enter()) {
-        for (struct shim_work *w = shim_work_first(); w; w = w->next) {
-            if (has_unsent(w)) {
-                hand_off(w);
-            }
-        }
-        shim_work_leave();
-    }
+    count_lost();
 }

@@ -374,7 +374,13 @@ shim_link_handoff(int fd, const struct mesh_addr *to, const char *expect_id, con
     snprintf(req.expect_id, sizeof(req.expect_id), "%s", expect_id ? expect_id : "");
     struct shim_wire_call c = {.type = MESH_WIRE_HANDOFF, .req = &req, .req_len = sizeof(req),
                                .req2 = data, .req2_len = n, .send_fd = -1};
-    return shim_wire_call(&c, CALL_MS);
+    /* Where the program stands, which need not be where meshd does. */
+    c.send_fd = (int)sys_call(SYS_socket, mesh_addr_is_v4(to) ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0, 0);
+    enum mesh_err e = shim_wire_call(&c, CALL_MS);
+    if (c.send_fd >= 0) {
+        (void)sys_close(c.send_fd);
+    }
+    return e;
 }
 
 /* It is written by others: its size and layout matter, which must not change under us. */

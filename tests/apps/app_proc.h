@@ -8,6 +8,23 @@
 
 #include "app.h"
 
+#include <net/if.h>
+
+/* In a network namespace of one's own: `lo`, or another address of it by the name `lo:1`. */
+APP_FN void
+app_loopback_up(const char *name, const char *address)
+{
+    int fd = (int)CK(socket(AF_INET, SOCK_DGRAM, 0));
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = inet_addr(address)};
+    struct ifreq r = {0};
+    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", name);
+    memcpy(&r.ifr_addr, &at, sizeof at);
+    CK(ioctl(fd, SIOCSIFADDR, &r));
+    r.ifr_flags = IFF_UP | IFF_RUNNING;
+    CK(ioctl(fd, SIOCSIFFLAGS, &r));
+    close(fd);
+}
+
 /* Sends n bytes to who echoes them, and says whether the same came back. */
 APP_FN int
 app_use(int fd, size_t n, uint64_t pos)

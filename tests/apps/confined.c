@@ -100,18 +100,11 @@ stranger(void)
 static void
 other_network(int back)
 {
-    struct ifreq_up {
-        char name[16];
-        short flags;
-        char rest[22];
-    } up = {.name = "lo"};
     int old = (int)CK(open("/proc/self/ns/net", O_RDONLY));
     int before = (int)CK(socket(AF_INET, SOCK_STREAM, 0));
     RES(unshare(CLONE_NEWNET));
     int fd = (int)CK(socket(AF_INET, SOCK_STREAM, 0));
-    CK(ioctl(fd, 0x8913 /* SIOCGIFFLAGS */, &up));
-    up.flags |= 1;
-    CK(ioctl(fd, 0x8914 /* SIOCSIFFLAGS */, &up));
+    app_loopback_up("lo", "127.0.0.1");
     RES(connect(fd, (struct sockaddr *)&app_addr, sizeof app_addr));
     close(fd);
     stranger();

@@ -105,7 +105,7 @@ serve(int listener, int out)
 }
 
 static struct report
-deliver(const char *expect, const uint8_t *data, size_t len)
+deliver(const char *expect, const uint8_t *data, size_t len, int brought)
 {
     struct report r = {0};
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -123,7 +123,7 @@ deliver(const char *expect, const uint8_t *data, size_t len)
     close(out[1]);
     struct meshd_handoff_job job = {
         .to = {.ip = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1}, .port = ntohs(sa.sin_port)},
-        .service = "client", .id = CLIENT, .expect_id = expect, .data = data, .len = len, .pid = 9,
+        .service = "client", .id = CLIENT, .expect_id = expect, .data = data, .len = len, .pid = 9, .fd = brought,
     };
     ck_assert_int_eq(meshd_handoff_start(&job), MESH_OK);
     while (waitpid(pid, NULL, WNOHANG) == 0) {
@@ -152,7 +152,7 @@ START_TEST(delivers)
         data[i] = (uint8_t)(i * 7);
     }
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        struct report r = deliver(SERVER, data, sizes[i]);
+        struct report r = deliver(SERVER, data, sizes[i], i % 2 ? socket(AF_INET, SOCK_STREAM, 0) : -1);
         ck_assert_str_eq(r.id, CLIENT);
         ck_assert_uint_eq(r.n, sizes[i]);
         ck_assert_uint_eq(r.sum, sum_of(data, sizes[i]));
@@ -163,7 +163,7 @@ END_TEST
 
 START_TEST(not_to_somebody_else)
 {
-    struct report r = deliver("spiffe://mesh.local/ns/default/sa/other", (const uint8_t *)"x", 1);
+    struct report r = deliver("spiffe://mesh.local/ns/default/sa/other", (const uint8_t *)"x", 1, -1);
     ck_assert_uint_eq(r.n, 0);
     ck_assert_str_eq(r.id, "");
 }
@@ -180,7 +180,7 @@ START_TEST(bounded)
     struct meshd_handoff_job job = {
         .to = {.ip = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1}, .port = ntohs(sa.sin_port)},
         .service = "client", .id = CLIENT, .expect_id = SERVER, .data = (const uint8_t *)"x",
-        .len = 1, .pid = 9,
+        .len = 1, .pid = 9, .fd = -1,
     };
     for (int i = 0; i < MESHD_HANDOFFS_MAX; i++) {
         ck_assert_int_eq(meshd_handoff_start(&job), MESH_OK);

@@ -125,9 +125,9 @@ START_TEST(endpoint_and_address)
     configure("services = ( { name = \"db\"; addresses = (\"127.0.0.1:5\", \"127.0.0.1:7\"); endpoints = ("
               " { addr = \"127.0.0.1:5\"; }, { addr = \"127.0.0.1:6\"; } ); } );");
     ck_assert_str_eq(members_of("127.0.0.1", 5), "5*1 6*1");
-    ck_assert(meshd_registry_is_local_endpoint(meshd_netlink_own(), &a));
+    ck_assert(meshd_registry_is_local_endpoint(meshd_netlink_own(), &a, -1));
     a.port = 7;
-    ck_assert(!meshd_registry_is_local_endpoint(meshd_netlink_own(), &a));
+    ck_assert(!meshd_registry_is_local_endpoint(meshd_netlink_own(), &a, -1));
 }
 END_TEST
 
