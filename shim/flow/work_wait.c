@@ -57,6 +57,8 @@ static void
 add(struct wait *w, const struct shim_work *i)
 {
     short events = i ? shim_hs_events(i) : 0;
+    uint64_t at = i ? shim_hs_deadline(i) : SHIM_NEVER;
+    w->due = at < w->due ? at : w->due;
     if (events && w->total < w->room) {
         w->cookies[w->total - w->n] = i->cookie;
         w->all[w->total++] = (struct pollfd){i->fd, events, 0};
@@ -70,9 +72,7 @@ add_all(struct wait *w, uint64_t now)
     bool all = !shim_work_is_long();
     unsigned k = 0;
     for (struct shim_work *i = shim_work_first(); i && (all || shim_work_is_warm(i, k, now)); i = i->next, k++) {
-        uint64_t at = shim_hs_deadline(i);
         add(w, i);
-        w->due = at < w->due ? at : w->due;
     }
     /* Another thread or process may take the bytes that were to wake us, and finish our connection. */
     w->due = shim_work_first() && tick < w->due ? tick : w->due;
@@ -112,10 +112,10 @@ collect(struct wait *w, const struct pollfd *p, nfds_t n, const struct shim_slot
     if (now >= watched_until) {
         add_all(w, now);
         w->watches = true;
-        w->deadline = w->due < w->deadline ? w->due : w->deadline;
     } else {
         add_own(w, until);
     }
+    w->deadline = w->due < w->deadline ? w->due : w->deadline;
     bool ticks = !w->watches || (until && shim_slot_phase(until) < SHIM_PHASE_OPEN);
     w->deadline = ticks && tick < w->deadline ? tick : w->deadline;
     if (w->watches) {
