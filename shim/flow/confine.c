@@ -70,9 +70,14 @@ prepare(int fd)
 void
 shim_confine_prepare(int id)
 {
-    if (!shim_fdtab_may_write() || !is_narrow(id)) {
-        return;
+    if (shim_fdtab_may_write() && is_narrow(id)) {
+        shim_confine_settle();
     }
+}
+
+void
+shim_confine_settle(void)
+{
     for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
         if (shim_fd_kind(fd) == SHIM_FD_CONN) {
             prepare(fd);

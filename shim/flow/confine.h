@@ -10,5 +10,7 @@
 
 /* Before filter `id` (shim_filter_add) comes into force. */
 void shim_confine_prepare(int id);
+/* Whatever it may be. */
+void shim_confine_settle(void);
 
 #endif

@@ -95,6 +95,8 @@ serve(int fd)
     size_t got = 0;
     ssize_t r = 0;
     signal(SIGPIPE, SIG_DFL);
+    if (mode("counter"))
+        app_get(fd, b, 1);
     app_nonblock(fd, mode("nonblock") || mode("counter"));
     confine();
     if (mode("counter")) {
@@ -124,6 +126,7 @@ client(int lfd)
     int fd = app_connect();
     (void)lfd;
     if (mode("counter")) {
+        app_put(fd, "x", 1);
         app_pass(full);
         RES(close(fd));
         return;
