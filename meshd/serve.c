@@ -202,8 +202,9 @@ is_fresh_tcp(int fd)
            getpeername(fd, (struct sockaddr *)&sa, &sa_len) < 0 && errno == ENOTCONN;
 }
 
-/* To listed endpoints only, where the caller stands: by the socket that he made there, or of our own namespace. Nobody
- * reaches through us what he could not reach himself. */
+/* To listed endpoints only, where the caller stands: in our own namespace, or by the socket that he made there. Nobody
+ * reaches through us what he could not reach himself. He has a copy of the socket and could make it block, so not
+ * everybody may bring one. */
 static enum mesh_err
 on_handoff(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_reply *rep)
 {
@@ -219,7 +220,9 @@ on_handoff(const struct meshd_peer *peer, struct meshd_request *req, struct mesh
     }
     memcpy(to.ip, in.addr, 16);
     to.port = in.port;
-    if ((req->fd >= 0 && !is_fresh_tcp(req->fd)) || !meshd_registry_is_local_endpoint(in.netns, &to, req->fd)) {
+    bool elsewhere = in.netns != meshd_registry_netns() && meshd_peer_is_privileged(peer) && is_fresh_tcp(req->fd);
+    int there = elsewhere ? req->fd : -1;
+    if (!meshd_registry_is_local_endpoint(in.netns, &to, there)) {
         return MESH_E_DENIED;
     }
     meshd_stats_wish(peer, wish);
@@ -229,9 +232,9 @@ on_handoff(const struct meshd_peer *peer, struct meshd_request *req, struct mesh
     }
     const struct meshd_handoff_job job = {
         .to = to, .service = id.service, .id = id.id, .expect_id = in.expect_id,
-        .data = req->body + sizeof(in), .len = in.len, .pid = peer->pid, .fd = req->fd,
+        .data = req->body + sizeof(in), .len = in.len, .pid = peer->pid, .fd = there,
     };
-    req->fd = -1;
+    req->fd = elsewhere ? -1 : req->fd; /* it is the job's */
     return meshd_handoff_start(&job);
 }
 

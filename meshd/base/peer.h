@@ -5,8 +5,10 @@
 #ifndef MESHD_BASE_PEER_H
 #define MESHD_BASE_PEER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 struct meshd_peer {
     pid_t pid; /* in meshd's pid namespace */
@@ -16,5 +18,12 @@ struct meshd_peer {
     char exe[256];      /* /proc/PID/exe without " (deleted)"; its comm if that may not be read */
     char unit[128];     /* systemd unit; "user@UID/NAME" below a user manager; "" if none */
 };
+
+/* Could it stop meshd anyway? root, or meshd's own user. */
+static inline bool
+meshd_peer_is_privileged(const struct meshd_peer *p)
+{
+    return p->uid == 0 || p->uid == geteuid();
+}
 
 #endif

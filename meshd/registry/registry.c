@@ -430,12 +430,6 @@ meshd_registry_gone(pid_t pid, uint64_t starttime)
     }
 }
 
-static bool
-is_privileged(uid_t uid)
-{
-    return uid == 0 || uid == geteuid();
-}
-
 static enum mesh_err
 check_request(const struct mesh_wire_listen_req *r)
 {
@@ -486,7 +480,7 @@ add(const struct meshd_peer *peer, const struct meshd_identity *id,
               .uid = peer->uid, .since_ns = meshd_real_ns(), .flags = req->flags},
         .starttime = peer->starttime,
         .added_ns = meshd_now_ns(),
-        .global = is_privileged(peer->uid) || req->netns == meshd_netlink_own(),
+        .global = meshd_peer_is_privileged(peer) || req->netns == meshd_netlink_own(),
     };
     want.e.addr.port = req->port;
     memcpy(want.e.addr.ip, req->addr, 16);
@@ -523,7 +517,7 @@ enlist(const struct meshd_peer *peer, const struct meshd_identity *id, const str
     bool covered = meshd_netlink_open(req->netns, peer->pid) ||
                    meshd_netlink_covers(req->netns, peer->uid);
     struct meshd_listener *l = meshd_listener_find(req->netns, req->cookie);
-    if (!l || shown || is_privileged(peer->uid) || l->e.uid == peer->uid) {
+    if (!l || shown || meshd_peer_is_privileged(peer) || l->e.uid == peer->uid) {
         e = add(peer, id, req, shown, &l);
     }
     if (e != MESH_OK) {

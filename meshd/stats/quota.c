@@ -27,7 +27,7 @@ say(const struct meshd_peer *peer, uint32_t all, uint32_t own)
 enum mesh_err
 meshd_quota_check(const struct meshd_peer *peer, uint32_t all, uint32_t own)
 {
-    bool privileged = peer->uid == 0 || peer->uid == geteuid();
+    bool privileged = meshd_peer_is_privileged(peer);
     uint32_t most = privileged ? MESHD_PAGES_MAX : MESHD_PAGES_MAX - MESHD_PAGES_KEPT;
     if (all < most && (privileged || own < MESHD_PAGES_USER)) {
         return MESH_OK;

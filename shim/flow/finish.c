@@ -121,6 +121,7 @@ count_lost(void)
         if (has_unsent(w) && (left(w) || is_unheard(w))) {
             shim_stat_err(MESH_E_LINGER);
             shim_log_error("%zu bytes: %s", left(w), mesh_err_text(MESH_E_LINGER));
+            w->handed = true; /* once is enough: exit comes here more than once */
         }
     }
     shim_work_leave();

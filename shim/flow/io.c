@@ -247,7 +247,7 @@ sum(const struct iovec *iov, int cnt)
 
 /* Where the bytes go; -errno when the call cannot be; 1: an urgent one. */
 static int
-read_room(struct shim_iov *room, const struct iovec *iov, int cnt, int flags)
+read_room(struct shim_iov *room, const struct iovec *iov, int cnt, int flags, struct shim_beside *beside)
 {
     int r = shim_iov_init(room, iov, cnt);
     bool drop = flags & MSG_TRUNC; /* counted, not copied; the buffer may be NULL [tcp(7)] */
@@ -257,6 +257,7 @@ read_room(struct shim_iov *room, const struct iovec *iov, int cnt, int flags)
     if (drop) {
         *room = (struct shim_iov){.left = sum(iov, cnt)};
     }
+    room->beside = beside;
     return flags & MSG_OOB ? 1 : 0;
 }
 
@@ -265,8 +266,7 @@ shim_io_read(int fd, const struct iovec *iov, int cnt, int flags, struct shim_be
 {
     struct shim_iov room;
     size_t got = 0;
-    int r = read_room(&room, iov, cnt, flags);
-    room.beside = beside;
+    int r = read_room(&room, iov, cnt, flags, beside);
     if (r != 0) {
         return r < 0 ? r : shim_urgent_read(fd, &room, flags);
     }

@@ -75,7 +75,7 @@ struct shim_work {
     _Atomic bool held; /* connect() has not been called yet: nobody may drive it */
     bool abandoned; /* another process drives this handshake now */
     bool tls_done;  /* the engine is done, its last flight is not out yet */
-    bool handed;    /* to meshd, at exit: takes no more bytes */
+    bool handed;    /* to meshd, at exit, or given up: takes no more bytes */
     bool patient;   /* expires_at is the long one */
     struct shim_hs *hs;
     /* CLOCK_MONOTONIC ns */
