@@ -44,7 +44,10 @@ END
     cp data htdocs/ && echo mark-e2e-upgrade-d07c >htdocs/marker && chmod -R a+rX htdocs
 }
 
-changed() { [ -s "$1" ] && [ "$(cat "$1")" != "$2" ]; }
+changed() { # between its rename and the new one there is no such file
+    local now
+    now=$(cat "$1" 2>/dev/null) && [ -n "$now" ] && [ "$now" != "$2" ]
+}
 is_over() { # a zombie of ours has ended, too
     is_gone "$1" || grep -q '^State:.Z' "/proc/$1/status"
 }
