@@ -3,8 +3,9 @@
  * sandboxed: a server child forbids itself nearly all system calls before it reads from its client, as
  * OpenSSH's does: what is not on its list kills it. filter: read, write, poll and what memory and exit
  * need; nonblock: the same with O_NONBLOCK set before; syscall: through syscall(SYS_seccomp), and the
- * rest gives ENOSYS; strict: SECCOMP_MODE_STRICT; counter: no more than the time stamp counter, and the socket becomes full. Pieces are shorter than what the client writes at
- * once, and poll must tell of the rest. In the end the client has closed: SIGPIPE.
+ * rest gives ENOSYS; strict: SECCOMP_MODE_STRICT; counter: no more than the time stamp counter, and the
+ * socket becomes full. Pieces are shorter than what the client writes at once, and poll must tell of the
+ * rest. In the end the client has closed: SIGPIPE.
  */
 /* run: modes filter nonblock syscall strict counter */
 /* run: notsan */
