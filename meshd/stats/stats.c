@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * meshd_stats: see stats.h.
+ * meshd_stats: see stats.h; here, what becomes of the pages.
  *
  * A page's life: attached -> orphan (its process is dead, or has another page now) -> folded (in
  * the totals, once nobody holds it) -> saved, unlinked. A crash before the totals are saved folds
@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
@@ -27,6 +26,7 @@
 #include "meshd/stats/page.h"
 #include "meshd/stats/quota.h"
 #include "meshd/stats/series.h"
+#include "meshd/stats/stats_int.h"
 #include "meshd/stats/totals.h"
 
 #define SWEEP_MS  1000
@@ -34,27 +34,17 @@
 #define HOT_MS    50  /* a page on which many connections end is looked at so often */
 #define HOT       256 /* many, in one look */
 
-struct entry {
-    struct meshd_page_info info;
-    bool orphan, folded;
-    uint64_t settled, settling; /* nobody decides by older snapshots any more; is being waited for */
-    bool busy[MESH_PAGE_PIDS + 1]; /* not yet seen without a decision since `settling` was current */
-    bool hot;
-    struct meshd_ended_cursor ended;
-    UT_hash_handle hh; /* by info.page_id */
-};
-
-static struct entry *entries;
+struct meshd_stats_entry *meshd_stats_entries;
 static struct meshd_timer *sweep_timer, *hot_timer;
 static uint64_t last_id;
 
-static struct entry *
+static struct meshd_stats_entry *
 entry_new(const struct meshd_page_info *info)
 {
-    struct entry *e = calloc(1, sizeof(*e));
+    struct meshd_stats_entry *e = calloc(1, sizeof(*e));
     if (e) {
         e->info = *info;
-        HASH_ADD(hh, entries, info.page_id, sizeof(e->info.page_id), e);
+        HASH_ADD(hh, meshd_stats_entries, info.page_id, sizeof(e->info.page_id), e);
         meshd_origin_add(info);
         last_id = info->page_id > last_id ? info->page_id : last_id;
     }
@@ -62,15 +52,14 @@ entry_new(const struct meshd_page_info *info)
 }
 
 static void
-entry_free(struct entry *e)
+entry_free(struct meshd_stats_entry *e)
 {
-    HASH_DEL(entries, e);
+    HASH_DEL(meshd_stats_entries, e);
     free(e);
 }
 
-/* Alive by the pids that the processes wrote, which mean something in our own pid namespace only. */
-static uint32_t
-count_alive(const struct meshd_page_head *h)
+uint32_t
+meshd_stats_alive(const struct meshd_page_head *h)
 {
     uint32_t n = 0;
     for (unsigned i = 0; i < MESH_PAGE_PIDS; i++) {
@@ -90,7 +79,7 @@ put_line(const struct meshd_conn *c, void *arg)
 }
 
 static void
-fetch_ended(struct entry *e, bool last)
+fetch_ended(struct meshd_stats_entry *e, bool last)
 {
     struct meshd_ended_count n;
     struct meshd_page_info info = e->info;
@@ -106,7 +95,7 @@ on_hot(void *arg)
 {
     bool any = false;
     (void)arg;
-    for (struct entry *e = entries; e; e = e->hh.next) {
+    for (struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
         if (e->hot && !e->folded) {
             fetch_ended(e, false);
             any = any || e->hot;
@@ -123,7 +112,7 @@ static void
 fetch_all_ended(void)
 {
     bool any = false;
-    for (struct entry *e = entries; e && meshd_access_on(); e = e->hh.next) {
+    for (struct meshd_stats_entry *e = meshd_stats_entries; e && meshd_access_on(); e = e->hh.next) {
         if (!e->folded) {
             fetch_ended(e, false);
             any = any || e->hot;
@@ -176,7 +165,7 @@ settle_gauges(struct meshd_counters *c)
 }
 
 static void
-fold(struct entry *e)
+fold(struct meshd_stats_entry *e)
 {
     struct meshd_page_head h;
     struct folding f = {&e->info, meshd_real_ns()};
@@ -192,11 +181,11 @@ fold(struct entry *e)
 }
 
 static void
-try_fold(struct entry *e)
+try_fold(struct meshd_stats_entry *e)
 {
     struct meshd_page_head h;
     meshd_page_read(e->info.page_id, &h);
-    if (meshd_page_is_unused(e->info.page_id, count_alive(&h) == 0)) {
+    if (meshd_page_is_unused(e->info.page_id, meshd_stats_alive(&h) == 0)) {
         fold(e);
     }
 }
@@ -204,8 +193,8 @@ try_fold(struct entry *e)
 void
 meshd_stats_gone(pid_t pid, uint64_t starttime)
 {
-    struct entry *e, *tmp;
-    HASH_ITER(hh, entries, e, tmp)
+    struct meshd_stats_entry *e, *tmp;
+    HASH_ITER(hh, meshd_stats_entries, e, tmp)
     {
         if (!e->folded && e->info.pid == pid && e->info.starttime == starttime) {
             e->orphan = true;
@@ -218,16 +207,16 @@ meshd_stats_gone(pid_t pid, uint64_t starttime)
 static void
 save_folded(void)
 {
-    struct entry *e, *tmp;
+    struct meshd_stats_entry *e, *tmp;
     size_t n = 0;
-    uint64_t *ids = calloc(HASH_COUNT(entries) + 1, sizeof(*ids));
-    for (e = entries; ids && e; e = e->hh.next) {
+    uint64_t *ids = calloc(HASH_COUNT(meshd_stats_entries) + 1, sizeof(*ids));
+    for (e = meshd_stats_entries; ids && e; e = e->hh.next) {
         if (e->folded) {
             ids[n++] = e->info.page_id;
         }
     }
     if (n > 0 && meshd_totals_save(ids, n) == MESH_OK) {
-        HASH_ITER(hh, entries, e, tmp)
+        HASH_ITER(hh, meshd_stats_entries, e, tmp)
         {
             if (e->folded) {
                 meshd_page_unlink(e->info.page_id);
@@ -243,7 +232,7 @@ static void
 refresh_series(void)
 {
     meshd_series_begin();
-    for (const struct entry *e = entries; e; e = e->hh.next) {
+    for (const struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
         if (!e->folded) {
             meshd_series_live(&e->info);
         }
@@ -259,7 +248,7 @@ on_sweep(void *arg)
     if (++turn % FORGET_SWEEPS == 0) {
         refresh_series();
     }
-    for (struct entry *e = entries; e; e = e->hh.next) {
+    for (struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
         if (e->orphan && !e->folded) {
             try_fold(e);
         }
@@ -275,7 +264,7 @@ take_page(const struct meshd_page_info *info)
         meshd_page_unlink(info->page_id);
         return;
     }
-    struct entry *e = entry_new(info);
+    struct meshd_stats_entry *e = entry_new(info);
     struct meshd_page_head h;
     if (!e) {
         return;
@@ -318,7 +307,7 @@ meshd_stats_init(const char *run_dir)
 void
 meshd_stats_fini(void)
 {
-    struct entry *e, *tmp;
+    struct meshd_stats_entry *e, *tmp;
     meshd_timer_free(sweep_timer);
     meshd_timer_free(hot_timer);
     sweep_timer = hot_timer = NULL;
@@ -326,7 +315,7 @@ meshd_stats_fini(void)
     fetch_all_ended();
     meshd_timer_free(hot_timer);
     hot_timer = NULL;
-    HASH_ITER(hh, entries, e, tmp)
+    HASH_ITER(hh, meshd_stats_entries, e, tmp)
     {
         entry_free(e);
     }
@@ -336,11 +325,11 @@ meshd_stats_fini(void)
     meshd_totals_fini();
 }
 
-static struct entry *
+static struct meshd_stats_entry *
 find_peer(const struct meshd_peer *peer, const struct meshd_identity *id)
 {
-    struct entry *found = NULL;
-    for (struct entry *e = entries; e; e = e->hh.next) {
+    struct meshd_stats_entry *found = NULL;
+    for (struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
         if (e->orphan || e->folded || e->info.pid != peer->pid ||
             e->info.starttime != peer->starttime) {
             continue;
@@ -358,7 +347,7 @@ static uint32_t
 count_of_user(uid_t uid)
 {
     uint32_t n = 0;
-    for (const struct entry *e = entries; e; e = e->hh.next) {
+    for (const struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
         n += !e->folded && e->info.uid == uid;
     }
     return n;
@@ -368,7 +357,7 @@ enum mesh_err
 meshd_stats_attach(const struct meshd_peer *peer, const struct meshd_identity *id, uint64_t netns,
                    uint64_t *page_id, int *fd)
 {
-    struct entry *e = find_peer(peer, id);
+    struct meshd_stats_entry *e = find_peer(peer, id);
     enum mesh_err err = MESH_OK;
     if (!e) {
         uint64_t now = meshd_real_ns();
@@ -386,7 +375,7 @@ meshd_stats_attach(const struct meshd_peer *peer, const struct meshd_identity *i
         memcpy(info.id, id->id, sizeof(info.id));
         memcpy(info.exe, peer->exe, sizeof(info.exe));
         memcpy(info.unit, peer->unit, sizeof(info.unit));
-        err = meshd_quota_check(peer, HASH_COUNT(entries), count_of_user(peer->uid));
+        err = meshd_quota_check(peer, HASH_COUNT(meshd_stats_entries), count_of_user(peer->uid));
         err = err == MESH_OK ? meshd_page_new(&info) : err;
         if (err != MESH_OK) {
             return err;
@@ -414,7 +403,7 @@ void
 meshd_stats_reload(void)
 {
     bool begins = meshd_access_configure();
-    for (struct entry *e = entries; e; e = e->hh.next) {
+    for (struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
         if (begins && !e->folded) {
             meshd_ended_begin(e->info.page_id, &e->ended, MESHD_ENDED_NOW);
         } else if (!meshd_access_on()) {
@@ -424,292 +413,9 @@ meshd_stats_reload(void)
     meshd_access_reopen();
 }
 
-/* Does the process use this page, by its own word? A process that lets another one of its user in
- * here could as well give it its key. */
-static bool
-lists(const struct entry *e, pid_t pid)
-{
-    struct meshd_page_head h;
-    meshd_page_read(e->info.page_id, &h);
-    for (unsigned i = 0; i < MESH_PAGE_PIDS; i++) {
-        if (h.pids[i] == pid) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* In this order: its own page; the one of `root`, from which it was forked, and may have changed its user
- * since; one that it has otherwise from a process of its user. */
-static bool
-is_tree(const struct entry *e, const struct meshd_peer *peer, pid_t root, uid_t uid, unsigned pass)
-{
-    const bool fits[] = {e->info.pid == peer->pid && e->info.starttime == peer->starttime &&
-                             e->info.uid == uid,
-                         e->info.pid == root && e->info.uid == uid,
-                         e->info.uid == uid && peer->uid == uid};
-    return !e->folded && fits[pass] && lists(e, peer->pid);
-}
-
-bool
-meshd_stats_visit_tree(const struct meshd_peer *peer, pid_t root, uid_t uid, meshd_pid_visit *visit,
-                       void *arg)
-{
-    struct meshd_page_head h;
-    const struct entry *found = NULL;
-    for (unsigned pass = 0; !found && pass < 3; pass++) {
-        for (found = entries; found && !is_tree(found, peer, root, uid, pass); found = found->hh.next) {
-        }
-    }
-    if (!found) {
-        return false;
-    }
-    meshd_page_read(found->info.page_id, &h);
-    for (unsigned i = 0; !h.pids_full && i < MESH_PAGE_PIDS; i++) {
-        bool alive = h.pids[i] > 0 && (kill(h.pids[i], 0) == 0 || errno == EPERM);
-        if (alive && h.pids[i] != peer->pid && visit(h.pids[i], h.left[i], arg) != 0) {
-            break;
-        }
-    }
-    return !h.pids_full;
-}
-
-void
-meshd_stats_wish(const struct meshd_peer *peer, char *out)
-{
-    const struct entry *found = NULL;
-    for (const struct entry *e = entries; e; e = e->hh.next) {
-        if (e->folded || e->info.uid != peer->uid) {
-            continue;
-        }
-        if (e->info.pid == peer->pid && e->info.starttime == peer->starttime) {
-            found = e;
-            break;
-        }
-        if (!found && lists(e, peer->pid)) {
-            found = e; /* a child of the process that attached */
-        }
-    }
-    memset(out, 0, MESH_SERVICE_MAX);
-    if (found) {
-        memcpy(out, found->info.service, MESH_SERVICE_MAX);
-    }
-}
-
-struct client_query {
-    const struct mesh_addr *local;
-};
-
-static int
-is_that_client(const struct meshd_conn *c, void *arg)
-{
-    const struct client_query *q = arg;
-    return c->outbound && c->state != MESH_CONN_CLOSED && !c->plaintext &&
-           mesh_addr_eq(&c->local, q->local);
-}
-
-bool
-meshd_stats_is_client(uint64_t netns, const struct mesh_addr *local)
-{
-    struct client_query q = {local};
-    bool anywhere = !mesh_addr_is_loopback(local); /* from another namespace of this host too */
-    for (const struct entry *e = entries; e; e = e->hh.next) {
-        if (!e->folded && (anywhere || e->info.netns == netns) &&
-            meshd_page_visit(&e->info, MESHD_PAGE_ACTIVE, is_that_client, &q) != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The next look at a page whose processes have to be found not deciding, each of them once. One that is
- * dead decides nothing; of one whose number says nothing here, in a pid namespace of its own, the page's
- * words cannot be told from those of a dead one, and it counts as alive. */
-static bool
-settle(struct entry *e, uint64_t generation, uint64_t current)
-{
-    struct meshd_page_head h;
-    bool any = false, ours = false;
-    if (e->settling < generation) {
-        e->settling = current;
-        memset(e->busy, true, sizeof(e->busy));
-    }
-    meshd_page_read(e->info.page_id, &h);
-    for (unsigned i = 0; i < MESH_PAGE_PIDS; i++) {
-        ours = ours || h.pids[i] == e->info.pid;
-    }
-    for (unsigned i = 0; i <= MESH_PAGE_PIDS; i++) {
-        bool dead = i < MESH_PAGE_PIDS && ours && h.pids[i] > 0 && kill(h.pids[i], 0) != 0 && errno == ESRCH;
-        e->busy[i] = e->busy[i] && h.deciding[i] && !dead;
-        any = any || e->busy[i];
-    }
-    if (!any) {
-        e->settled = e->settling;
-    }
-    return !any;
-}
-
-uint32_t
-meshd_stats_deciding(uint64_t generation, uint64_t current)
-{
-    uint32_t n = 0;
-    atomic_thread_fence(memory_order_seq_cst); /* the snapshot was published before the pages are read */
-    for (struct entry *e = entries; e; e = e->hh.next) {
-        n += !e->folded && e->settled < generation && !settle(e, generation, current);
-    }
-    return n;
-}
-
-static void
-describe(const struct entry *e, struct meshd_workload *w)
-{
-    struct meshd_page_head h;
-    const struct meshd_page_info *i = &e->info;
-    meshd_page_read(i->page_id, &h);
-    uint32_t alive = count_alive(&h);
-    *w = (struct meshd_workload){
-        .page_id = i->page_id, .pid = i->pid, .uid = i->uid, .gid = i->gid,
-        .processes = alive ? alive : 1, .starttime = i->starttime, .netns = i->netns,
-        .attached_ns = i->attached_ns, .conns_full = h.conns_full, .pids_full = h.pids_full,
-        .counters = h.counters,
-    };
-    memcpy(w->service, i->service, sizeof(w->service));
-    memcpy(w->id, i->id, sizeof(w->id));
-    memcpy(w->exe, i->exe, sizeof(w->exe));
-    memcpy(w->unit, i->unit, sizeof(w->unit));
-}
-
-void
-meshd_stats_visit_workloads(meshd_workload_visit *visit, void *arg)
-{
-    struct meshd_workload w;
-    for (const struct entry *e = entries; e; e = e->hh.next) {
-        if (!e->folded) {
-            describe(e, &w);
-            if (visit(&w, arg) != 0) {
-                return;
-            }
-        }
-    }
-}
-
-struct filter {
-    const struct meshd_page_info *info;
-    unsigned states;
-    meshd_conn_visit *visit;
-    void *arg;
-};
-
-static int
-pass_filter(const struct meshd_conn *c, void *arg)
-{
-    const struct filter *f = arg;
-    struct meshd_conn copy = *c;
-    meshd_origin_apply(&copy, f->info);
-    return f->visit(&copy, f->arg);
-}
-
-static int
-visit_pages(struct filter *f)
-{
-    int r = 0;
-    for (const struct entry *e = entries; r == 0 && e; e = e->hh.next) {
-        f->info = &e->info;
-        r = e->folded ? 0 : meshd_page_visit(&e->info, f->states, pass_filter, f);
-    }
-    return r;
-}
-
-void
-meshd_stats_visit_active(meshd_conn_visit *visit, void *arg)
-{
-    struct filter f = {NULL, MESHD_PAGE_ACTIVE, visit, arg};
-    visit_pages(&f);
-}
-
-void
-meshd_stats_visit_closed(meshd_conn_visit *visit, void *arg)
-{
-    struct filter f = {NULL, MESHD_PAGE_CLOSED, visit, arg};
-    if (visit_pages(&f) == 0) {
-        meshd_recent_visit(visit, arg);
-    }
-}
-
 void
 meshd_stats_visit_series(meshd_series_visit_fn *visit, void *arg)
 {
     refresh_series();
     meshd_series_visit(visit, arg);
-}
-
-static int
-by_service(const void *a, const void *b)
-{
-    const struct meshd_total *x = a, *y = b;
-    return strcmp(x->service, y->service);
-}
-
-/* Adds one page to the array of *n totals, which has room for one more. */
-static void
-add_page(const struct entry *e, struct meshd_total *all, size_t *n)
-{
-    struct meshd_page_head h;
-    size_t i = 0;
-    while (i < *n && strcmp(all[i].service, e->info.service) != 0) {
-        i++;
-    }
-    if (i == *n) {
-        memcpy(all[i].service, e->info.service, sizeof(all[i].service));
-        ++*n;
-    }
-    meshd_page_read(e->info.page_id, &h);
-    meshd_counters_add(&all[i].counters, &h.counters);
-}
-
-static struct meshd_total *
-all_totals(size_t *n)
-{
-    struct meshd_total *all = meshd_totals_copy(HASH_COUNT(entries), n);
-    for (const struct entry *e = entries; all && e; e = e->hh.next) {
-        if (!e->folded) {
-            add_page(e, all, n);
-        }
-    }
-    if (all) {
-        qsort(all, *n, sizeof(*all), by_service);
-    }
-    return all;
-}
-
-void
-meshd_stats_visit_totals(meshd_total_visit *visit, void *arg)
-{
-    size_t n = 0;
-    struct meshd_total *all = all_totals(&n);
-    for (size_t i = 0; all && i < n && visit(&all[i], arg) == 0; i++) {
-    }
-    free(all);
-}
-
-void
-meshd_stats_sum(struct meshd_counters *out)
-{
-    size_t n = 0;
-    struct meshd_total *all = all_totals(&n);
-    *out = (struct meshd_counters){0};
-    for (size_t i = 0; all && i < n; i++) {
-        meshd_counters_add(out, &all[i].counters);
-    }
-    free(all);
-}
-
-uint32_t
-meshd_stats_attached(void)
-{
-    uint32_t n = 0;
-    for (const struct entry *e = entries; e; e = e->hh.next) {
-        n += !e->folded;
-    }
-    return n;
 }
