@@ -72,8 +72,8 @@ $(B)/libmesh.so: $(SHIM_OBJ) shim/sym/libmesh.map
 # What OpenSSL's static libraries want besides (zlib and zstd, since Debian 13) is taken in too: the
 # program may have its own.
 OPENSSL_STATIC = $(filter-out -ldl -lpthread,$(shell pkg-config --static --libs-only-l libssl libcrypto))
-# What the engine answers in OpenSSL's stead (shim/tls/certs.c, libc.c, methods.c, tape.c, x25519.c): tests and fuzzers are linked so, too.
-ENGINE_WRAP := $(addprefix -Wl$(comma)--wrap=,d2i_X509 ossl_x25519_public_from_private sprintf __sprintf_chk EVP_MD_fetch EVP_MAC_fetch EVP_KDF_fetch \
+# What the engine answers in OpenSSL's stead (shim/tls/certs.c, libc.c, methods.c, provider.c, tape.c, x25519.c): tests and fuzzers are linked so, too.
+ENGINE_WRAP := $(addprefix -Wl$(comma)--wrap=,d2i_X509 ossl_default_provider_init ossl_x25519_public_from_private sprintf __sprintf_chk EVP_MD_fetch EVP_MAC_fetch EVP_KDF_fetch \
 	  EVP_SIGNATURE_fetch EVP_KEYMGMT_names_do_all EVP_KEYMGMT_is_a EVP_MD_names_do_all EVP_MD_is_a RAND_bytes_ex RAND_priv_bytes_ex)
 ENGINE_LINK = $(CC) -shared -Wl,-soname,libmesh-engine.so $(LDHARD) -Wl,-Bsymbolic -Wl,-z,nodelete -Wl,--exclude-libs,ALL \
 	  -Wl,--wrap=time,--wrap=gettimeofday,--wrap=clock_gettime,--wrap=qsort \

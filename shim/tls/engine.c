@@ -110,13 +110,18 @@ static const struct shim_tls_ops ops = {
 static enum mesh_err
 openssl_init(void)
 {
-    const uint64_t opts = OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT;
+    const uint64_t opts = OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_ADD_ALL_CIPHERS |
+                          OPENSSL_INIT_NO_ADD_ALL_DIGESTS;
     shim_mem_init();
     /* The first call decides; those inside OpenSSL that ask for the defaults come too late. */
     if (OPENSSL_init_crypto(opts, NULL) != 1 || OPENSSL_init_ssl(opts, NULL) != 1)
         return MESH_E_ENGINE;
     /* Succeeded, and still there may be no library context if memory ran out: a fetch would crash. */
     if (OSSL_LIB_CTX_get0_global_default() == NULL)
+        return MESH_E_ENGINE;
+    /* Those by whose names a certificate's signature is judged; all of them would be three hundred names. */
+    if (EVP_add_digest(EVP_sha1()) != 1 || EVP_add_digest(EVP_sha256()) != 1 || EVP_add_digest(EVP_sha384()) != 1 ||
+        EVP_add_digest(EVP_sha512()) != 1)
         return MESH_E_ENGINE;
     enum mesh_err e = shim_suite_init();
     if (e == MESH_OK)

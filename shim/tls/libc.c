@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #define KEYS    32u /* OpenSSL has about ten */
 #define HEX_MAX 8   /* digits */
@@ -33,7 +34,8 @@ int __wrap___sprintf_chk(char *s, int flag, size_t room, const char *fmt, ...)
 int __vsprintf_chk(char *s, int flag, size_t room, const char *fmt, va_list ap)
     __attribute__((format(printf, 4, 0)));
 
-/* Insertion, each place found by halving: OpenSSL's lists are short, and mostly in order. */
+#define MOVED 128u /* bytes of an element that is moved at once */
+
 static void
 exchange(uint8_t *a, uint8_t *b, size_t n)
 {
@@ -44,6 +46,22 @@ exchange(uint8_t *a, uint8_t *b, size_t n)
     }
 }
 
+/* The last of n elements goes before all the others. */
+static void
+rotate(uint8_t *a, size_t n, size_t size)
+{
+    uint8_t last[MOVED];
+    if (size <= MOVED) {
+        memcpy(last, a + (n - 1) * size, size);
+        memmove(a + size, a, (n - 1) * size);
+        memcpy(a, last, size);
+        return;
+    }
+    for (size_t i = n - 1; i > 0; i--)
+        exchange(a + i * size, a + (i - 1) * size, size);
+}
+
+/* Insertion, each place found by halving: OpenSSL's lists are short. */
 void
 __wrap_qsort(void *base, size_t n, size_t size, compare *cmp)
 {
@@ -59,8 +77,7 @@ __wrap_qsort(void *base, size_t n, size_t size, compare *cmp)
             else
                 high = mid;
         }
-        for (size_t j = i; j > low; j--)
-            exchange(a + j * size, a + (j - 1) * size, size);
+        rotate(a + low * size, i - low + 1, size);
     }
 }
 

@@ -6,8 +6,9 @@
  * work foreign TURNS: calls on descriptors that are no connections: write, read, fcntl, epoll_wait, close.
  * work open N: N connections one after the other, both ends, with a byte each way.
  * work idle N: user memory of N more idle connections, both ends, in bytes.
+ * work first N: N connections, the first of a process; its own memory that is more then, in bytes.
  *
- * For counting: tests/gates/run runs it under callgrind, which collects within turn() or again() only, and
+ * For counting: tests/gates/run runs it under callgrind, which collects within turn(), again() or first() only, and
  * under strace, which counts between two marks.
  */
 #include <arpa/inet.h>
@@ -170,15 +171,16 @@ foreign(int turns)
     printf("%d\n", turns * 5);
 }
 
+/* form: a line of smaps_rollup's [proc_pid_smaps(5)] */
 static long
-memory(void)
+memory(const char *form)
 {
     char line[200];
     long kb = -1;
     FILE *f = fopen("/proc/self/smaps_rollup", "r");
     must(f != NULL, "smaps_rollup");
     while (kb < 0 && fgets(line, sizeof(line), f)) {
-        (void)sscanf(line, "Pss: %ld", &kb);
+        (void)sscanf(line, form, &kb);
     }
     fclose(f);
     return kb * 1024;
@@ -191,11 +193,30 @@ idle(int n)
     for (int i = 0; i < WARM; i++) {
         open_pair(i);
     }
-    long before = memory();
+    long before = memory("Pss: %ld");
     for (int i = WARM; i < n + WARM; i++) {
         open_pair(i);
     }
-    printf("%ld\n", (memory() - before) / n);
+    printf("%ld\n", (memory("Pss: %ld") - before) / n);
+}
+
+__attribute__((noinline)) void first(int n);
+
+void
+first(int n)
+{
+    open_listener();
+    for (int i = 0; i < n; i++) {
+        open_pair(i);
+    }
+}
+
+static void
+open_first(int n)
+{
+    long before = memory("Anonymous: %ld");
+    first(n);
+    printf("%ld\n", memory("Anonymous: %ld") - before);
 }
 
 static void
@@ -225,8 +246,10 @@ main(int argc, char **argv)
         idle(n);
     } else if (n >= 1 && n <= CONNECTIONS_MAX - WARM && argc == 3 && strcmp(what, "open") == 0) {
         open_many(n);
+    } else if (n >= 1 && n <= CONNECTIONS_MAX && argc == 3 && strcmp(what, "first") == 0) {
+        open_first(n);
     } else {
-        fprintf(stderr, "work small|loop CONNECTIONS TURNS SIZE | foreign TURNS | open N | idle N\n");
+        fprintf(stderr, "work small|loop CONNECTIONS TURNS SIZE | foreign TURNS | open N | first N | idle N\n");
         return 2;
     }
     return 0;

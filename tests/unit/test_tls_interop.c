@@ -27,7 +27,7 @@ setup(void)
     orders = pki_leaf("URI:" PKI_ORDERS, &root);
     pki_identity(&web_id, &web, NULL, &root);
     ck_assert_int_eq(ops->identity_set(&web_id.id), MESH_OK);
-    plain = SSL_CTX_new(TLS_method());
+    plain = SSL_CTX_new_ex(pki_openssl(), NULL, TLS_method());
     ck_assert_int_eq(SSL_CTX_use_certificate(plain, orders.x), 1);
     ck_assert_int_eq(SSL_CTX_use_PrivateKey(plain, orders.key), 1);
     ck_assert_int_eq(X509_STORE_add_cert(SSL_CTX_get_cert_store(plain), root.x), 1);
@@ -301,7 +301,7 @@ END_TEST
 
 START_TEST(client_without_certificate)
 {
-    SSL_CTX *bare = SSL_CTX_new(TLS_client_method());
+    SSL_CTX *bare = SSL_CTX_new_ex(pki_openssl(), NULL, TLS_client_method());
     struct talk_pair *p = pair_new(1);
     SSL_free(p->client.ssl);
     p->client.ssl = SSL_new(bare);

@@ -25,10 +25,15 @@ struct item {
     uint8_t key, at[2];
 };
 
+struct big {
+    struct item item;
+    uint8_t rest[300];
+};
+
 static int
 by_key(const void *a, const void *b)
 {
-    return ((const struct item *)a)->key - ((const struct item *)b)->key;
+    return *(const uint8_t *)a - *(const uint8_t *)b;
 }
 
 START_TEST(sorting)
@@ -40,6 +45,19 @@ START_TEST(sorting)
         __wrap_qsort(v, n, sizeof(v[0]), by_key);
         for (size_t i = 1; i < n; i++)
             ck_assert_int_lt(memcmp(&v[i - 1], &v[i], sizeof(v[0])), 0); /* equal ones as they were */
+    }
+}
+END_TEST
+
+START_TEST(sorting_big_ones)
+{
+    static struct big v[300];
+    for (size_t i = 0; i < 300; i++)
+        v[i] = (struct big){{(uint8_t)(i * 89 % 101), {(uint8_t)(i >> 8), (uint8_t)i}}, {[299] = (uint8_t)i}};
+    __wrap_qsort(v, 300, sizeof(v[0]), by_key);
+    for (size_t i = 0; i < 300; i++) {
+        ck_assert(i == 0 || memcmp(&v[i - 1], &v[i], sizeof(struct item)) < 0);
+        ck_assert_uint_eq(v[i].rest[299], v[i].item.at[1]);
     }
 }
 END_TEST
@@ -128,6 +146,7 @@ main(void)
     Suite *s = suite_create("tls libc");
     TCase *tc = tcase_create("libc");
     tcase_add_test(tc, sorting);
+    tcase_add_test(tc, sorting_big_ones);
     tcase_add_test(tc, thread_values);
     tcase_add_test(tc, printing);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

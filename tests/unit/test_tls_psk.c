@@ -266,7 +266,7 @@ assert_data(struct talk_end *us, struct talk_end *them)
 
 START_TEST(with_openssl)
 {
-    SSL_CTX *plain = SSL_CTX_new(TLS_method());
+    SSL_CTX *plain = SSL_CTX_new_ex(pki_openssl(), NULL, TLS_method());
     struct talk_pair *p = talk_new();
     struct talk_end *us = _i ? &p->server : &p->client, *them = _i ? &p->client : &p->server;
     SSL_CTX_set_num_tickets(plain, 0);
@@ -300,7 +300,7 @@ END_TEST
 START_TEST(offered_to_openssl)
 {
     char p256[] = "P-256";
-    SSL_CTX *plain = SSL_CTX_new(TLS_method());
+    SSL_CTX *plain = SSL_CTX_new_ex(pki_openssl(), NULL, TLS_method());
     struct talk_pair *p = talk_new();
     ck_assert(SSL_CTX_use_certificate(plain, orders.x) == 1 && SSL_CTX_use_PrivateKey(plain, orders.key) == 1 &&
               X509_STORE_add_cert(SSL_CTX_get_cert_store(plain), root.x) == 1);

@@ -22,14 +22,23 @@
         }                                                                                          \
     } while (0)
 
+OSSL_LIB_CTX *
+pki_openssl(void)
+{
+    static OSSL_LIB_CTX *whole;
+    if (whole == NULL)
+        MUST((whole = OSSL_LIB_CTX_new()) != NULL);
+    return whole;
+}
+
 static EVP_PKEY *
 key_new(const char *curve)
 {
     if (curve != NULL && strncmp(curve, "rsa", 3) == 0)
-        return EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)atoi(curve + 3));
+        return EVP_PKEY_Q_keygen(pki_openssl(), NULL, "RSA", (size_t)atoi(curve + 3));
     if (curve != NULL && strcmp(curve, "ed25519") == 0)
-        return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    return EVP_PKEY_Q_keygen(NULL, NULL, "EC", curve != NULL ? curve : "P-256");
+        return EVP_PKEY_Q_keygen(pki_openssl(), NULL, "ED25519");
+    return EVP_PKEY_Q_keygen(pki_openssl(), NULL, "EC", curve != NULL ? curve : "P-256");
 }
 
 static void
@@ -58,7 +67,7 @@ struct pki_cert
 pki_new(const struct pki_spec *spec, const struct pki_cert *issuer)
 {
     static long serial = 1;
-    struct pki_cert c = {X509_new(), key_new(spec->curve)};
+    struct pki_cert c = {X509_new_ex(pki_openssl(), NULL), key_new(spec->curve)};
     X509 *up = issuer != NULL ? issuer->x : c.x;
     EVP_PKEY *sign = issuer != NULL ? issuer->key : c.key;
     int plain = spec->from_s == 0 && spec->until_s == 0;

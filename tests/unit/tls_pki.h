@@ -13,6 +13,10 @@
 #define PKI_WEB    "spiffe://mesh.local/ns/default/sa/web"
 #define PKI_ORDERS "spiffe://mesh.local/ns/default/sa/orders"
 
+/* OpenSSL with all that it has: the engine's own context has less (shim/tls/provider.c). For certificates and peers of
+ * the tests' own. */
+OSSL_LIB_CTX *pki_openssl(void);
+
 struct pki_cert {
     X509 *x;
     EVP_PKEY *key;
