@@ -185,7 +185,9 @@ on_peer(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_r
     memcpy(&in, req->body, sizeof(in));
     memcpy(at.ip, in.addr, 16);
     at.port = in.port;
-    out.known = meshd_stats_is_client(in.netns, &at);
+    /* In this order: it may get its address in between. */
+    bool coming = in.to != 0 && meshd_stats_is_coming(in.netns, in.to_tail, in.to);
+    out.known = meshd_stats_is_client(in.netns, &at) ? MESH_PEER_YES : coming ? MESH_PEER_COMING : MESH_PEER_NO;
     return reply_with(rep, &out, sizeof(out));
 }
 

@@ -127,11 +127,18 @@ struct mesh_wire_peer_req {
     uint64_t netns;
     uint8_t addr[16];
     uint16_t port;
-    uint8_t pad[6];
+    uint16_t to;        /* the server's port; 0: not told */
+    uint8_t to_tail[4]; /* the last bytes of its address */
+};
+
+enum mesh_peer_known {
+    MESH_PEER_NO = 0,
+    MESH_PEER_YES = 1,    /* an outbound mesh connection from that address and port is open */
+    MESH_PEER_COMING = 2, /* perhaps: one to the server has begun and has no local address yet */
 };
 
 struct mesh_wire_peer_rep {
-    uint32_t known; /* 1: an outbound mesh connection from that address and port is open */
+    uint32_t known; /* enum mesh_peer_known */
     uint32_t pad;
 };
 

@@ -112,6 +112,34 @@ meshd_stats_is_client(uint64_t netns, const struct mesh_addr *local)
     return false;
 }
 
+struct coming_query {
+    const uint8_t *tail;
+    uint64_t netns, page_netns;
+    uint16_t port;
+};
+
+static int
+is_coming(const struct meshd_conn *c, void *arg)
+{
+    const struct coming_query *q = arg;
+    return c->outbound && c->state != MESH_CONN_CLOSED && !c->plaintext && c->local.port == 0 &&
+           c->peer.port == q->port && memcmp(c->peer.ip + 12, q->tail, 4) == 0 &&
+           (q->netns == q->page_netns || !mesh_addr_is_loopback(&c->peer));
+}
+
+bool
+meshd_stats_is_coming(uint64_t netns, const uint8_t *tail, uint16_t port)
+{
+    struct coming_query q = {.tail = tail, .netns = netns, .port = port};
+    for (const struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
+        q.page_netns = e->info.netns;
+        if (!e->folded && meshd_page_visit(&e->info, MESHD_PAGE_ACTIVE, is_coming, &q) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The next look at a page whose processes have to be found not deciding, each of them once. One that is
  * dead decides nothing; of one whose number says nothing here, in a pid namespace of its own, the page's
  * words cannot be told from those of a dead one, and it counts as alive. */

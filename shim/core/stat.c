@@ -242,6 +242,17 @@ shim_stat_conn_new(struct shim_slot *s, const char *service, unsigned attempts)
 }
 
 void
+shim_stat_conn_local(const struct shim_slot *s)
+{
+    struct mesh_page_conn *c = shim_stat_conn(s);
+    if (c) {
+        memcpy(c->local_addr, s->local.ip, 16);
+        atomic_thread_fence(memory_order_release); /* while the port is 0 the address counts for nothing */
+        c->local_port = s->local.port;
+    }
+}
+
+void
 shim_stat_conn_asked(const struct shim_slot *s, uint64_t service, uint64_t route)
 {
     struct mesh_page_conn *c = shim_stat_conn(s);

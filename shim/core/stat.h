@@ -47,6 +47,8 @@ void shim_stat_decided(struct shim_deciding d);
 /* Claims a record for the connection, or for this attempt of it; leaves s->conn 0 when the table is full.
  * service: the destination's name, "" if inbound. */
 void shim_stat_conn_new(struct shim_slot *s, const char *service, unsigned attempts);
+/* It has a local address: until then its record says port 0. */
+void shim_stat_conn_local(const struct shim_slot *s);
 /* Whose address was named, and by which rule it was led on: mesh_page_conn's asked_service and route. */
 void shim_stat_conn_asked(const struct shim_slot *s, uint64_t service, uint64_t route);
 /* A connect() that was refused before there was a connection. */

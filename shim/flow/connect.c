@@ -175,18 +175,19 @@ connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t 
     return shim_real.connect(fd, sa, len); /* 0 once, then EISCONN, as the kernel counts */
 }
 
-/* Shows the connection on the statistics page as soon as it has a local address. The server asks
+/* Shows the connection's local address on the statistics page as soon as it has one. The server asks
  * meshd about a client that it does not hear from: a program that began to connect and then computes
- * must not be taken for one that is not of the mesh. */
+ * must not be taken for one that is not of the mesh. Nor one that is stopped, or waits for a processor, between
+ * the kernel's handshake and here: so it has been listed, without that address, before it began. */
 static void
-publish(int fd, struct shim_slot *s, const char *service)
+publish(int fd, struct shim_slot *s)
 {
     struct sockaddr_storage sa;
     socklen_t len = sizeof(sa);
     if (sys_call(SYS_getsockname, fd, &sa, &len, 0) == 0) {
         (void)mesh_addr_from(&s->local, (struct sockaddr *)&sa, len);
     }
-    shim_stat_conn_new(s, service, 1);
+    shim_stat_conn_local(s);
 }
 
 static int
@@ -213,15 +214,16 @@ connect_mesh(int fd, const struct sockaddr *sa, socklen_t len, const struct mesh
         shim_conn_undo(w, fd);
         return SHIM_CONN_TAKEN;
     }
+    s->local = (struct mesh_addr){0};
+    shim_stat_conn_new(s, w->service, 1);
     int r = shim_real.connect(fd, sa, len), no = errno;
     if (r < 0 && no != EINPROGRESS && no != EINTR) {
-        shim_stat_conn_new(s, w->service, 1);
         shim_stat_conn_note(s, 0, no);
         shim_stat_conn_closed(s, MESH_E_CONNECT_FAILED);
         shim_conn_undo(w, fd); /* held still: no other thread can have dropped it */
         return shim_fail(no);
     }
-    publish(fd, s, w->service);
+    publish(fd, s);
     w->held = false;
     if (r == 0 && !shim_conn_is_nonblocking(fd)) {
         return await_open(fd, s);

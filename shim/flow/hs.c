@@ -138,25 +138,26 @@ go_plain(struct shim_work *w)
 
 enum look { LOOK_WAIT, LOOK_TLS, LOOK_PLAIN, LOOK_GONE };
 
-/* The server has spoken, the client has not. A meshd that is starting anew or too busy to answer is
- * asked again, until a handshake would have failed too: to a client of the mesh plaintext is a leak
- * and a torn connection. */
+/* The server has spoken, the client has not. A meshd that is starting anew or too busy to answer, or that
+ * knows of a client that is just in the kernel's connect(), is asked again, until a handshake would have failed
+ * too: to a client of the mesh plaintext is a leak and a torn connection. */
 static enum look
 look_at_registry(struct shim_work *w)
 {
     struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_settings set;
-    bool known = false;
+    const struct shim_slot *s = shim_hs_slot(w);
+    uint32_t known = MESH_PEER_NO;
     uint64_t now = shim_now();
     mesh_snap_settings(&snap, &set);
-    if (shim_link_peer_known(w->fd, &shim_hs_slot(w)->peer, &known) != MESH_OK &&
-        now < w->ask_until) {
+    enum mesh_err e = shim_link_peer_known(w->fd, &s->peer, &s->local, &known);
+    if ((e != MESH_OK || known == MESH_PEER_COMING) && now < w->ask_until) {
         w->detect_at = now + (uint64_t)set.detect_timeout_ms * 1000000;
         return LOOK_WAIT;
     }
     w->detect_at = SHIM_NEVER;
-    w->may_be_plain = !known;
-    return known ? LOOK_WAIT : LOOK_PLAIN;
+    w->may_be_plain = known != MESH_PEER_YES;
+    return w->may_be_plain ? LOOK_PLAIN : LOOK_WAIT;
 }
 
 /* [RFC8446 5.1] a client's first record is a handshake: 22, version 3.x. */

@@ -143,7 +143,7 @@ list(struct shim_work *w)
     shim_stat_conn_asked(shim_hs_slot(w), t->asked_service, t->route);
 }
 
-/* The server asks meshd about a client that it does not hear from, by its address [conn.c]. */
+/* The server asks meshd about a client that it does not hear from, by its address [connect.c]. */
 static void
 publish(struct shim_work *w)
 {
@@ -153,7 +153,7 @@ publish(struct shim_work *w)
     if (sys_call(SYS_getsockname, w->fd, &sa, &len, 0) == 0) {
         (void)mesh_addr_from(&s->local, (struct sockaddr *)&sa, len);
     }
-    list(w);
+    shim_stat_conn_local(s);
 }
 
 static int
@@ -165,11 +165,11 @@ begin_attempt(struct shim_work *w)
     t->outcome.begun_ns = now;
     t->until = now + left / (t->left + 1);
     shim_stat_add(MESH_STAT_ATTEMPTS, 1);
+    shim_hs_slot(w)->local = (struct mesh_addr){0};
+    list(w);
     int r = connect_now(w->fd, &w->to, t);
     if (r == 0 || r == -EINPROGRESS) {
         publish(w);
-    } else {
-        list(w);
     }
     return r;
 }

@@ -347,11 +347,12 @@ shim_link_cert(struct shim_link_cert *out)
 }
 
 enum mesh_err
-shim_link_peer_known(int fd, const struct mesh_addr *a, bool *known)
+shim_link_peer_known(int fd, const struct mesh_addr *a, const struct mesh_addr *to, uint32_t *known)
 {
-    struct mesh_wire_peer_req req = {.netns = shim_link_netns(fd), .port = a->port};
+    struct mesh_wire_peer_req req = {.netns = shim_link_netns(fd), .port = a->port, .to = to->port};
     struct mesh_wire_peer_rep rep = {0};
     memcpy(req.addr, a->ip, 16);
+    memcpy(req.to_tail, to->ip + 12, sizeof(req.to_tail));
     struct shim_wire_call c = {.type = MESH_WIRE_PEER, .req = &req, .req_len = sizeof(req),
                                .send_fd = -1, .rep = &rep, .rep_cap = sizeof(rep)};
     enum mesh_err e = shim_wire_call(&c, 500);

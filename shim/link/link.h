@@ -56,9 +56,10 @@ void shim_link_listen_forget(uint64_t cookie); /* the same without a word: anoth
 void shim_link_listens(uint64_t cookie);
 /* Before the close of what may be the last descriptor: nobody is sent there any more. */
 void shim_link_leave(uint64_t cookie);
-/* *known: meshd knows a mesh connection from that client address. fd: our end of it, whose namespace
- * is meant. */
-enum mesh_err shim_link_peer_known(int fd, const struct mesh_addr *a, bool *known) MESH_MUST_CHECK;
+/* *known: whether meshd knows a mesh connection from client address a to our address `to` (enum mesh_peer_known).
+ * fd: our end of it, whose namespace is meant. */
+enum mesh_err shim_link_peer_known(int fd, const struct mesh_addr *a, const struct mesh_addr *to,
+                                   uint32_t *known) MESH_MUST_CHECK;
 enum mesh_err shim_link_handoff(int fd, const struct mesh_addr *to, const char *expect_id,
                                 const void *data, size_t n) MESH_MUST_CHECK;
 

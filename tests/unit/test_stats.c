@@ -296,8 +296,16 @@ START_TEST(who_is_a_client)
     ck_assert(meshd_stats_is_client(5, &far));
     ck_assert(meshd_stats_is_client(6, &far));
     ck_assert(!meshd_stats_is_client(5, &a));
-    mesh_page_conns(m)[7].outbound = 0;
+    struct mesh_page_conn *c = &mesh_page_conns(m)[7];
+    const uint8_t *tail = c->peer_addr + 12, other[4] = {1, 2, 3, 4};
+    ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port));
+    c->local_port = 0; /* it has begun to connect */
+    ck_assert(meshd_stats_is_coming(5, tail, c->peer_port));
+    ck_assert(!meshd_stats_is_coming(5, tail, (uint16_t)(c->peer_port + 1)));
+    ck_assert(!meshd_stats_is_coming(5, other, c->peer_port));
+    c->outbound = 0;
     ck_assert(!meshd_stats_is_client(5, &far));
+    ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port));
     detach(m);
 }
 END_TEST
