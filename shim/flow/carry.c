@@ -115,15 +115,20 @@ drive_as(int fd, struct shim_slot *s)
     return w == NULL;
 }
 
-void
-shim_carry_settle(int fd)
+uint64_t
+shim_carry_until(bool ends)
 {
-    struct shim_slot *s = conn_slot(fd);
-    uint64_t cookie = s ? atomic_load(&s->cookie) : 0;
     struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_settings set;
     mesh_snap_settings(&snap, &set);
-    uint64_t until = shim_now() + (uint64_t)set.handshake_timeout_ms * 1000000;
+    return shim_now() + (uint64_t)(ends ? set.handshake_timeout_ms : set.accept_grace_ms) * 1000000;
+}
+
+void
+shim_carry_settle_until(int fd, uint64_t until)
+{
+    struct shim_slot *s = conn_slot(fd);
+    uint64_t cookie = s ? atomic_load(&s->cookie) : 0;
     if (s) {
         shim_work_wake(s);
     }
@@ -131,6 +136,14 @@ shim_carry_settle(int fd)
         bool open = shim_slot_phase(s) == SHIM_PHASE_OPEN;
         struct pollfd p = {fd, open ? POLLOUT : POLLIN, 0};
         (void)sys_poll(&p, 1, 5);
+    }
+}
+
+void
+shim_carry_settle(int fd)
+{
+    if (conn_slot(fd)) {
+        shim_carry_settle_until(fd, shim_carry_until(true));
     }
 }
 
@@ -169,8 +182,38 @@ shim_carry_dead_end(int fd)
 
 struct tally {
     unsigned conns;
-    int pid; /* of a vfork child, 0 otherwise */
+    int pid;        /* of a vfork child, 0 otherwise */
+    uint64_t grace; /* for handshakes that another process goes on with; 0: the image could not use them */
 };
+
+/* Is the handshake that of the process from which we were forked, and which goes on with it? */
+static bool
+is_parents(const struct shim_slot *s)
+{
+    bool theirs = false;
+    if (shim_work_enter()) {
+        const struct shim_work *w = shim_work_of(s);
+        int pid = atomic_load(&s->hs_pid);
+        theirs = w && w->dormant && pid && pid != sys_getpid() && !shim_lock_is_gone_since(pid, UINT32_MAX);
+        shim_work_leave();
+    }
+    return theirs;
+}
+
+/* A handshake that goes on elsewhere is given a moment. The image then waits for it as we would; we must not, for
+ * the peer may be what we execute. */
+static void
+settle_here(int fd, const struct shim_slot *s, const struct tally *t)
+{
+    if (t->grace && !t->pid && is_parents(s)) {
+        while (shim_now() < t->grace && is_parents(s)) {
+            (void)sys_poll(NULL, 0, 5);
+        }
+    } else {
+        bool goes_on = t->grace && t->pid; /* after vfork the item lies in the parent's memory */
+        shim_carry_settle_until(fd, goes_on ? t->grace : shim_carry_until(true));
+    }
+}
 
 static void
 tally_one(int fd, void *arg)
@@ -179,8 +222,11 @@ tally_one(int fd, void *arg)
     if (!shim_carry_is_inherited(fd) || !shim_carry_slot(fd)) {
         return;
     }
-    shim_carry_settle(fd);
-    struct shim_slot *s = shim_carry_slot(fd); /* plaintext is no connection of ours */
+    struct shim_slot *s = conn_slot(fd);
+    if (s) {
+        settle_here(fd, s, t);
+    }
+    s = shim_carry_slot(fd); /* plaintext is no connection of ours */
     if (s && shim_slot_phase(s) == SHIM_PHASE_FRESH) {
         t->conns += shim_region_index(s) == 0; /* a child of vfork's image counts itself */
     } else if (s && shim_region_index(s) > 0) {
@@ -252,11 +298,11 @@ shim_carry_offer(struct shim_carry *c)
 }
 
 void
-shim_carry_prepare(struct shim_carry *c)
+shim_carry_prepare(struct shim_carry *c, bool can_follow)
 {
     memset(c, 0, sizeof(*c));
     c->fd = -1;
-    struct tally t = {0, shim_fdtab_may_write() ? 0 : sys_getpid()};
+    struct tally t = {0, shim_fdtab_may_write() ? 0 : sys_getpid(), can_follow ? shim_carry_until(false) : 0};
     if (!t.pid && shim_work_enter()) {
         shim_fresh_share(true); /* the image that has it may fork */
         shim_work_leave();

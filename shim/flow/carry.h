@@ -35,8 +35,9 @@ struct shim_carry {
     char value[SHIM_CARRY_TEXT]; /* of the variable, "" if none is needed */
 };
 
-/* Before exec: what the caller's descriptors without FD_CLOEXEC amount to. */
-void shim_carry_prepare(struct shim_carry *c);
+/* Before exec: what the caller's descriptors without FD_CLOEXEC amount to. can_follow: the next image will be under
+ * libmesh. */
+void shim_carry_prepare(struct shim_carry *c, bool can_follow);
 /* exec failed: as it was before. */
 void shim_carry_undo(const struct shim_carry *c);
 /* The next image cannot be under libmesh. What it would inherit is replaced in this process: by a

@@ -161,6 +161,7 @@ shim_conn_accepted(int listener, uint32_t word, int fd)
     struct shim_limit_of limit;
     enum mesh_mode mode = shim_listener_mode(word, fd, &limit);
     struct shim_work *w = NULL;
+    shim_listener_accepted(word);
     if (mode == MESH_MODE_OFF) {
         (void)shim_fdtab_set(fd, SHIM_FD_OTHER, 0);
         return 0;

@@ -36,8 +36,11 @@ struct listener {
     _Atomic uint8_t fresh; /* the kernel's listen() is still to come */
     _Atomic uint8_t mode; /* the last known: of the registration, then of the snapshot */
     _Atomic uint8_t polled;
+    _Atomic uint8_t accepted; /* from, by this process */
+    uint32_t children;        /* as the count below, when it was made */
 };
 static struct listener table[LISTENERS];
+static _Atomic uint32_t children;
 static _Atomic uint32_t used; /* entries beyond were never taken */
 
 bool
@@ -46,10 +49,26 @@ shim_listener_is_own(uint64_t cookie)
     uint32_t n = cookie ? atomic_load(&used) : 0;
     for (unsigned i = 0; i < n; i++) {
         if (atomic_load_explicit(&table[i].cookie, memory_order_acquire) == cookie) {
-            return table[i].pid == sys_getpid();
+            return table[i].pid == sys_getpid() &&
+                   (table[i].accepted || table[i].children == atomic_load(&children));
         }
     }
     return false;
+}
+
+void
+shim_listener_child(void)
+{
+    atomic_fetch_add_explicit(&children, 1, memory_order_relaxed);
+}
+
+void
+shim_listener_accepted(uint32_t word)
+{
+    struct listener *l = &table[SHIM_FD_INDEX(word) % LISTENERS];
+    if (!l->accepted) {
+        l->accepted = 1;
+    }
 }
 
 static struct listener *
@@ -161,6 +180,8 @@ register_fd(int fd, const struct mesh_addr *at, int family, bool inherited)
     l->port = at->port;
     l->pid = sys_getpid();
     l->mode = mode;
+    l->accepted = 0;
+    l->children = atomic_load(&children);
     atomic_store(&l->cookie, cookie);
     shim_stat_holds(cookie);
     unsigned how = (v6only ? SHIM_LISTEN_V6ONLY : 0) | (inherited ? SHIM_LISTEN_SHOW : 0);

@@ -11,8 +11,14 @@
 
 #include "mesh/snapshot.h"
 
-/* True if this very process made the listener with that cookie and holds it (0: never). */
+/* True if this very process made the listener with that cookie and holds it (0: never), and nobody else may be who
+ * accepts: it has done so itself, or has had no child since. A server's parent that only makes its listeners is a
+ * client like any other. */
 bool shim_listener_is_own(uint64_t cookie);
+/* A child is about to be made or, in one of vfork, about to execute: it may have our listeners. */
+void shim_listener_child(void);
+/* This process has accepted from it. */
+void shim_listener_accepted(uint32_t word);
 /* The inbound mode that holds for fd now, and its service's limits. fd: any socket of its namespace. */
 struct shim_limit_of;
 enum mesh_mode shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *limit);

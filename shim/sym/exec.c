@@ -18,6 +18,7 @@
 
 #include "shim/core/env.h"
 #include "shim/flow/carry.h"
+#include "shim/flow/listener.h"
 #include "shim/sym/sym.h"
 #include "shim/sym/target.h"
 
@@ -130,8 +131,10 @@ static void
 prepare(struct plan *p, char *const *envp, const char *path)
 {
     look_at(p, envp, path);
-    shim_carry_prepare(&p->carry);
-    if (p->carry.conns && !can_follow(p)) {
+    shim_listener_child();
+    bool follows = can_follow(p);
+    shim_carry_prepare(&p->carry, follows);
+    if (p->carry.conns && !follows) {
         shim_carry_refuse(&p->carry);
     }
 }
@@ -268,6 +271,7 @@ static int
 prepare_spawn(struct plan *p, char *const *envp, const char *path, bool actions)
 {
     look_at(p, envp, path);
+    shim_listener_child();
     if (!shim_carry_may_give(actions)) {
         memset(&p->carry, 0, sizeof(p->carry));
         p->carry.fd = -1;

@@ -17,6 +17,7 @@
 #include "shim/core/stdio.h"
 #include "shim/flow/conn.h"
 #include "shim/flow/ident.h"
+#include "shim/flow/listener.h"
 #include "shim/link/link.h"
 #include "shim/ready/ready.h"
 #include "shim/sym/sym.h"
@@ -24,6 +25,7 @@
 static void
 before_fork(void)
 {
+    shim_listener_child();
     shim_work_before_fork();
     shim_stdio_before_fork();
     shim_conn_before_fork();
