@@ -165,6 +165,35 @@ answer(void *val, socklen_t len, uint64_t own)
     }
 }
 
+static _Atomic bool corks; /* nobody asks the kernel in a process that has never used it */
+
+void
+shim_sockopt_cork(void)
+{
+    if (!atomic_load_explicit(&corks, memory_order_relaxed)) {
+        atomic_store(&corks, true);
+    }
+}
+
+/* TCP_NODELAY pushes what is there past a cork, which stays [tcp(7)]. It is as it was afterwards, unless another thread
+ * sets it at this very moment. */
+void
+shim_sockopt_push(int fd)
+{
+    int cork = 0, was = 1, on = 1;
+    socklen_t len = sizeof(cork);
+    if (!atomic_load_explicit(&corks, memory_order_relaxed) ||
+        sys_getsockopt(fd, IPPROTO_TCP, TCP_CORK, &cork, &len) != 0 || !cork) {
+        return;
+    }
+    len = sizeof(was);
+    (void)sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &was, &len);
+    (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (!was) {
+        (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &was, sizeof(was));
+    }
+}
+
 bool
 shim_sockopt_get(int fd, struct shim_slot *s, int level, int opt, void *val, socklen_t *len, int *r)
 {

@@ -20,6 +20,12 @@ void shim_sockopt_open(int fd, struct shim_slot *s, const struct mesh_snap_limit
  * are others than before. Under tx_lock. */
 void shim_sockopt_share(int fd, struct shim_slot *s);
 
+/* The program sets TCP_CORK, on whatever socket. */
+void shim_sockopt_cork(void);
+
+/* What has been written of a handshake leaves now: the program's cork is for its own bytes, which wait for it. */
+void shim_sockopt_push(int fd);
+
 /* False: it is the kernel's to answer, and to do. Else 0 or -1 with errno in *r, as the system call. */
 bool shim_sockopt_get(int fd, struct shim_slot *s, int level, int opt, void *val, socklen_t *len, int *r);
 bool shim_sockopt_set(int fd, struct shim_slot *s, int level, int opt, const void *val, socklen_t len, int *r);

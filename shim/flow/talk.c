@@ -19,12 +19,14 @@
 #include "shim/flow/resume.h"
 #include "shim/flow/retry.h"
 #include "shim/flow/shape.h"
+#include "shim/flow/sockopt.h"
 #include "shim/real.h"
 #include "shim/route/route.h"
 
 static int
 send_out(struct shim_work *w)
 {
+    bool some = w->out_off < w->out_len;
     while (w->out_off < w->out_len) {
         long r = sys_send(w->fd, w->out + w->out_off, w->out_len - w->out_off, MSG_DONTWAIT);
         if (r < 0) {
@@ -34,6 +36,9 @@ send_out(struct shim_work *w)
         shim_hs_slot(w)->tx_raw += (uint64_t)r;
     }
     w->out_len = w->out_off = 0;
+    if (some) {
+        shim_sockopt_push(w->fd);
+    }
     return 0;
 }
 

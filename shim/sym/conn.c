@@ -10,6 +10,7 @@
 
 #include "shim/core/env.h"
 #include "shim/flow/fresh.h"
+#include "shim/flow/sockopt.h"
 #include "shim/flow/urgent.h"
 #include "shim/ready/ready.h"
 #include "shim/route/names.h"
@@ -237,6 +238,9 @@ setsockopt(int fd, int level, int opt, const void *val, socklen_t len)
     /* Data in the SYN would leave before TLS: accepted and without effect [tcp(7)]. */
     if (level == IPPROTO_TCP && opt == TCP_FASTOPEN_CONNECT && shim_fresh_is(fd)) {
         return 0;
+    }
+    if (level == IPPROTO_TCP && opt == TCP_CORK) {
+        shim_sockopt_cork();
     }
     if (shim_fd_is_mesh(fd)) {
         return shim_conn_setsockopt(fd, level, opt, val, len);
