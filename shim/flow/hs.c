@@ -49,7 +49,8 @@ shim_hs_fail(struct shim_work *w, enum mesh_err e, int no)
         atomic_store(&s->so_error, no);
     }
     shim_retry_note(w);
-    shim_stat_conn_broke(s, e == MESH_E_SYSTEM || e == MESH_E_CONNECT_FAILED ? -no : -EAGAIN);
+    bool kernels = e == MESH_E_SYSTEM || e == MESH_E_PEER_GONE || e == MESH_E_CONNECT_FAILED;
+    shim_stat_conn_broke(s, kernels ? -no : -EAGAIN);
     shim_stat_conn_closed(s, e);
     shim_retry_leave(s);
     atomic_store_explicit(&s->phase, SHIM_PHASE_FAILED, memory_order_release);

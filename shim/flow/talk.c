@@ -144,16 +144,18 @@ read_record(struct shim_work *w)
 static bool
 system_failed(struct shim_work *w, int no)
 {
-    if (shim_retry_after(w, MESH_E_SYSTEM, no)) {
+    bool gone = no == ECONNRESET || no == EPIPE;
+    enum mesh_err e = gone ? MESH_E_PEER_GONE : MESH_E_SYSTEM;
+    if (shim_retry_after(w, e, no)) {
         return true;
     }
-    if ((no == ECONNRESET || no == EPIPE) && !shim_hs_is_server(w) && !w->answered) {
+    if (gone && !shim_hs_is_server(w) && !w->answered) {
         /* Nobody accepted, and the listener was closed: connect had succeeded [tcp(7)], the next call
          * says what became of it. */
         atomic_fetch_or(&shim_hs_slot(w)->flags, SHIM_SF_LAZY);
         no = ECONNRESET;
     }
-    return shim_hs_fail(w, MESH_E_SYSTEM, no);
+    return shim_hs_fail(w, e, no);
 }
 
 static bool
@@ -163,11 +165,12 @@ read_failed(struct shim_work *w, int r)
         return shim_hs_fail(w, shim_hs_is_server(w) ? MESH_E_PLAINTEXT_REFUSED : MESH_E_NOT_TLS, 0);
     }
     if (r == -EPIPE) {
+        enum mesh_err e = w->in_len ? MESH_E_TRUNCATED : MESH_E_PEER_GONE;
         /* To a server this is a client that connected and went away: an end like any other. */
         if (shim_hs_is_server(w) && w->answered) {
-            shim_stat_err(MESH_E_TRUNCATED);
+            shim_stat_err(e);
         }
-        return shim_hs_fail(w, shim_hs_is_server(w) ? MESH_OK : MESH_E_TRUNCATED, 0);
+        return shim_hs_fail(w, shim_hs_is_server(w) ? MESH_OK : e, 0);
     }
     return system_failed(w, -r);
 }
