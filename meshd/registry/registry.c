@@ -155,6 +155,12 @@ meshd_registry_netns(void)
     return meshd_netlink_own();
 }
 
+bool
+meshd_registry_is_own_address(const struct mesh_addr *a)
+{
+    return meshd_listener_is_own_address(a);
+}
+
 struct mesh_snap
 meshd_registry_view(void)
 {

@@ -160,6 +160,7 @@ bool meshd_registry_is_local_endpoint(uint64_t netns, const struct mesh_addr *a,
  * in mode off. id: MESH_ID_MAX bytes, untouched on false. */
 bool meshd_registry_peer_at(const struct mesh_addr *a, char *id);
 uint64_t meshd_registry_netns(void); /* meshd's own */
+bool meshd_registry_is_own_address(const struct mesh_addr *a); /* of its namespace */
 
 /* A read-only descriptor of the snapshot for a shim; -1 with errno. The caller's. */
 int meshd_registry_snapshot_fd(void);

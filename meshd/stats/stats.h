@@ -104,8 +104,9 @@ void meshd_stats_gone(pid_t pid, uint64_t starttime);
 /* Is there an outbound connection from this local address in some page? Loopback addresses hold
  * within netns. */
 bool meshd_stats_is_client(uint64_t netns, const struct mesh_addr *local);
-/* Is there one from netns to this port, at an address that ends so (4 bytes), that has no local address yet? */
-bool meshd_stats_is_coming(uint64_t netns, const uint8_t *tail, uint16_t port);
+/* Is there one from netns to this port, at an address that ends so (4 bytes), that has no local address yet and
+ * was begun since then (CLOCK_REALTIME)? Whoever has a page can say so: the answer may only delay. */
+bool meshd_stats_is_coming(uint64_t netns, const uint8_t *tail, uint16_t port, uint64_t since_ns);
 
 /* How many of the attached process trees may still be choosing an endpoint by a snapshot before
  * `generation`. `current`: the published one. 0 once is 0 for ever for this generation. */

@@ -114,7 +114,7 @@ meshd_stats_is_client(uint64_t netns, const struct mesh_addr *local)
 
 struct coming_query {
     const uint8_t *tail;
-    uint64_t netns, page_netns;
+    uint64_t netns, page_netns, since_ns;
     uint16_t port;
 };
 
@@ -122,15 +122,15 @@ static int
 is_coming(const struct meshd_conn *c, void *arg)
 {
     const struct coming_query *q = arg;
-    return c->outbound && c->state != MESH_CONN_CLOSED && !c->plaintext && c->local.port == 0 &&
-           c->peer.port == q->port && memcmp(c->peer.ip + 12, q->tail, 4) == 0 &&
+    return c->outbound && c->state == MESH_CONN_HANDSHAKE && !c->plaintext && c->local.port == 0 && c->attempts > 0 &&
+           c->opened_ns >= q->since_ns && c->peer.port == q->port && memcmp(c->peer.ip + 12, q->tail, 4) == 0 &&
            (q->netns == q->page_netns || !mesh_addr_is_loopback(&c->peer));
 }
 
 bool
-meshd_stats_is_coming(uint64_t netns, const uint8_t *tail, uint16_t port)
+meshd_stats_is_coming(uint64_t netns, const uint8_t *tail, uint16_t port, uint64_t since_ns)
 {
-    struct coming_query q = {.tail = tail, .netns = netns, .port = port};
+    struct coming_query q = {.tail = tail, .netns = netns, .since_ns = since_ns, .port = port};
     for (const struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
         q.page_netns = e->info.netns;
         if (!e->folded && meshd_page_visit(&e->info, MESHD_PAGE_ACTIVE, is_coming, &q) != 0) {

@@ -22,6 +22,7 @@
 #include "shim/flow/fresh.h"
 #include "shim/flow/hs.h"
 #include "shim/flow/ktls.h"
+#include "shim/flow/listener.h"
 #include "shim/flow/relay.h"
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
@@ -186,6 +187,12 @@ struct tally {
     uint64_t grace; /* for handshakes that another process goes on with; 0: the image could not use them */
 };
 
+bool
+shim_carry_is_near(const struct shim_slot *s)
+{
+    return !shim_slot_has(s, SHIM_SF_SERVER) && shim_listener_has_port(s->peer.port);
+}
+
 /* Is the handshake that of the process from which we were forked, and which goes on with it? */
 static bool
 is_parents(const struct shim_slot *s)
@@ -200,18 +207,17 @@ is_parents(const struct shim_slot *s)
     return theirs;
 }
 
-/* A handshake that goes on elsewhere is given a moment. The image then waits for it as we would; we must not, for
- * the peer may be what we execute. */
+/* A client's handshake that goes on elsewhere is given a moment where the peer may be what we execute: a listener of
+ * this port is in our hands. The image then waits for it as we would. */
 static void
 settle_here(int fd, const struct shim_slot *s, const struct tally *t)
 {
-    if (t->grace && !t->pid && is_parents(s)) {
-        while (shim_now() < t->grace && is_parents(s)) {
-            (void)sys_poll(NULL, 0, 5);
-        }
-    } else {
-        bool goes_on = t->grace && t->pid; /* after vfork the item lies in the parent's memory */
-        shim_carry_settle_until(fd, goes_on ? t->grace : shim_carry_until(true));
+    bool near = t->grace && shim_carry_is_near(s);
+    while (near && !t->pid && shim_now() < t->grace && is_parents(s)) {
+        (void)sys_poll(NULL, 0, 5);
+    }
+    if (!near || t->pid || !is_parents(s)) { /* after vfork the item lies in the parent's memory */
+        shim_carry_settle_until(fd, near && t->pid ? t->grace : shim_carry_until(true));
     }
 }
 

@@ -43,13 +43,13 @@ shim_hs_fail(struct shim_work *w, enum mesh_err e, int no)
     shim_log_info("handshake with %s: %s (%s)", mesh_addr_text(&s->peer, peer), mesh_err_text(e),
                   mesh_err_reason(e));
     atomic_store(&s->err, e);
+    bool kernels = no && (e == MESH_E_SYSTEM || e == MESH_E_PEER_GONE || e == MESH_E_CONNECT_FAILED);
     no = no ? no : mesh_err_errno(e);
     atomic_store(&s->fail_errno, no == EACCES && shim_slot_has(s, SHIM_SF_LAZY) ? ECONNRESET : no);
     if (!shim_hs_is_server(w) && !shim_slot_has(s, SHIM_SF_LAZY)) {
         atomic_store(&s->so_error, no);
     }
     shim_retry_note(w);
-    bool kernels = e == MESH_E_SYSTEM || e == MESH_E_PEER_GONE || e == MESH_E_CONNECT_FAILED;
     shim_stat_conn_broke(s, kernels ? -no : -EAGAIN);
     shim_stat_conn_closed(s, e);
     shim_retry_leave(s);

@@ -56,6 +56,18 @@ shim_listener_is_own(uint64_t cookie)
     return false;
 }
 
+bool
+shim_listener_has_port(uint16_t port)
+{
+    uint32_t n = atomic_load(&used);
+    for (unsigned i = 0; i < n; i++) {
+        if (atomic_load_explicit(&table[i].cookie, memory_order_acquire) && table[i].port == port) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void
 shim_listener_child(void)
 {

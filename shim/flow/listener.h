@@ -15,6 +15,8 @@
  * accepts: it has done so itself, or has had no child since. A server's parent that only makes its listeners is a
  * client like any other. */
 bool shim_listener_is_own(uint64_t cookie);
+/* Has this process, or had one from which it was forked, a listener of this port? */
+bool shim_listener_has_port(uint16_t port);
 /* A child is about to be made or, in one of vfork, about to execute: it may have our listeners. */
 void shim_listener_child(void);
 /* This process has accepted from it. */

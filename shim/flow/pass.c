@@ -16,6 +16,7 @@
 #include "shim/flow/carry.h"
 #include "shim/flow/conn.h"
 #include "shim/flow/ident.h"
+#include "shim/flow/listener.h"
 #include "shim/flow/shape.h"
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
@@ -48,6 +49,9 @@ settle(struct shim_slot *s, uint64_t cookie)
 void
 shim_pass_sending(int fd, int n)
 {
+    if (n > 0 && shim_fd_kind(fd) == SHIM_FD_LISTENER) {
+        shim_listener_child(); /* who gets it may accept */
+    }
     uint64_t cookie = shim_region() ? shim_cookie(fd) : 0;
     struct shim_slot *s = shim_slot_find(cookie);
     if (!s || shim_slot_phase(s) == SHIM_PHASE_FRESH) {

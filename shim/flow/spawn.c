@@ -135,13 +135,15 @@ shim_carry_prepare_spawn(struct shim_carry *c, bool can_follow, bool actions)
         shim_fresh_share(true);
         shim_work_leave();
     }
-    uint64_t grace = shim_carry_until(false); /* a handshake goes on here, and the child may be the peer */
+    uint64_t grace = shim_carry_until(false); /* a handshake goes on here */
     for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
         if (shim_fd_kind(fd) != SHIM_FD_CONN || !shim_carry_is_inherited(fd)) {
             continue;
         }
-        shim_carry_settle_until(fd, can_follow ? grace : shim_carry_until(true));
-        struct shim_slot *s = shim_conn_slot(fd), *fresh = shim_fresh_slot(fd);
+        struct shim_slot *s = shim_conn_slot(fd);
+        shim_carry_settle_until(fd, can_follow && s && shim_carry_is_near(s) ? grace : shim_carry_until(true));
+        s = shim_conn_slot(fd);
+        struct shim_slot *fresh = shim_fresh_slot(fd);
         if (fresh && can_follow) {
             lend_one(c, fresh);
         } else if (s && can_follow) {

@@ -132,9 +132,10 @@ prepare(struct plan *p, char *const *envp, const char *path)
 {
     look_at(p, envp, path);
     shim_listener_child();
-    bool follows = can_follow(p);
+    /* That reads the target, and counts for handshakes alone. */
+    bool follows = (shim_work_items() || shim_work_sleeps()) && can_follow(p);
     shim_carry_prepare(&p->carry, follows);
-    if (p->carry.conns && !follows) {
+    if (p->carry.conns && !follows && !can_follow(p)) {
         shim_carry_refuse(&p->carry);
     }
 }

@@ -120,8 +120,8 @@ openssl_init(void)
     if (OSSL_LIB_CTX_get0_global_default() == NULL)
         return MESH_E_ENGINE;
     /* Those by whose names a certificate's signature is judged; all of them would be three hundred names. */
-    if (EVP_add_digest(EVP_sha1()) != 1 || EVP_add_digest(EVP_sha256()) != 1 || EVP_add_digest(EVP_sha384()) != 1 ||
-        EVP_add_digest(EVP_sha512()) != 1)
+    if (EVP_add_digest(EVP_sha1()) != 1 || EVP_add_digest(EVP_sha224()) != 1 || EVP_add_digest(EVP_sha256()) != 1 ||
+        EVP_add_digest(EVP_sha384()) != 1 || EVP_add_digest(EVP_sha512()) != 1)
         return MESH_E_ENGINE;
     enum mesh_err e = shim_suite_init();
     if (e == MESH_OK)

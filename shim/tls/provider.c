@@ -21,16 +21,16 @@ static struct operation {
     const char *names; /* the first name of each, between blanks */
     OSSL_ALGORITHM have[MOST + 1];
 } operations[] = {
-    /* MD5: SSL_CTX_new wants it. SHA1: a certificate's fingerprint, and the names of issuers. */
-    {OSSL_OP_DIGEST, " SHA2-256 SHA2-384 SHA2-512 SHA1 MD5 MD5-SHA1 ", {{0}}},
+    /* SHAKE: Ed448's, of authorities. SHA1: fingerprints and the names of issuers. MD5: SSL_CTX_new wants it. */
+    {OSSL_OP_DIGEST, " SHA2-224 SHA2-256 SHA2-384 SHA2-512 SHAKE-256 SHA1 MD5 MD5-SHA1 ", {{0}}},
     {OSSL_OP_CIPHER, " AES-128-GCM AES-256-GCM ChaCha20-Poly1305 AES-256-CTR AES-256-ECB ", {{0}}}, /* CTR, ECB: random numbers */
     {OSSL_OP_MAC, " HMAC ", {{0}}},
     {OSSL_OP_KDF, " HKDF TLS13-KDF ", {{0}}},
     {OSSL_OP_RAND, " CTR-DRBG SEED-SRC ", {{0}}},
-    {OSSL_OP_KEYMGMT, " EC X25519 ED25519 RSA RSA-PSS HMAC ", {{0}}},
+    {OSSL_OP_KEYMGMT, " EC X25519 ED25519 ED448 RSA RSA-PSS HMAC ", {{0}}},
     {OSSL_OP_KEYEXCH, " X25519 ECDH ", {{0}}},
-    {OSSL_OP_SIGNATURE, " ECDSA ED25519 RSA HMAC ", {{0}}},
-    {OSSL_OP_DECODER, " EC ED25519 RSA RSA-PSS DER ", {{0}}},
+    {OSSL_OP_SIGNATURE, " ECDSA ED25519 ED448 RSA HMAC ", {{0}}},
+    {OSSL_OP_DECODER, " EC ED25519 ED448 RSA RSA-PSS DER ", {{0}}},
 };
 
 #define OPERATIONS (sizeof(operations) / sizeof(operations[0]))

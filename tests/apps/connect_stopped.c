@@ -6,6 +6,20 @@
  */
 #include "app_proc.h"
 
+/* In the kernel's connect to our port, unanswered: state SYN_SENT [proc_net_tcp]. */
+static int
+is_connecting(void)
+{
+    char line[256];
+    unsigned port, state, found = 0;
+    FILE *f = fopen("/proc/self/net/tcp", "re");
+    MUST(f);
+    while (fgets(line, sizeof line, f))
+        found |= sscanf(line, "%*s %*s %*[0-9A-F]:%x %x", &port, &state) == 2 && port == ntohs(app_addr.sin_port) && state == 2;
+    fclose(f);
+    return found != 0;
+}
+
 static void
 client(int lfd)
 {
@@ -29,7 +43,8 @@ main(void)
     pid_t pid = (pid_t)CK(fork());
     if (pid == 0)
         client(lfd);
-    CK(poll(NULL, 0, 300)); /* it is in connect now */
+    while (!is_connecting())
+        CK(poll(NULL, 0, 5));
     CK(kill(pid, SIGSTOP));
     CK(waitpid(pid, &st, WUNTRACED));
     int s1 = (int)CK(accept(lfd, NULL, NULL));

@@ -298,14 +298,17 @@ START_TEST(who_is_a_client)
     ck_assert(!meshd_stats_is_client(5, &a));
     struct mesh_page_conn *c = &mesh_page_conns(m)[7];
     const uint8_t *tail = c->peer_addr + 12, other[4] = {1, 2, 3, 4};
-    ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port));
+    ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port, 0));
     c->local_port = 0; /* it has begun to connect */
-    ck_assert(meshd_stats_is_coming(5, tail, c->peer_port));
-    ck_assert(!meshd_stats_is_coming(5, tail, (uint16_t)(c->peer_port + 1)));
-    ck_assert(!meshd_stats_is_coming(5, other, c->peer_port));
+    ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port, 0)); /* no attempt yet: a fault puts it off */
+    c->attempts = 1;
+    ck_assert(meshd_stats_is_coming(5, tail, c->peer_port, 0));
+    ck_assert(!meshd_stats_is_coming(5, tail, (uint16_t)(c->peer_port + 1), 0));
+    ck_assert(!meshd_stats_is_coming(5, other, c->peer_port, 0));
+    ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port, c->opened_ns + 1));
     c->outbound = 0;
     ck_assert(!meshd_stats_is_client(5, &far));
-    ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port));
+    ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port, 0));
     detach(m);
 }
 END_TEST
