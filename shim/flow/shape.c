@@ -130,6 +130,8 @@ hold_back(int fd, struct shim_slot *s, uint64_t rate)
     w = w ? w : shim_work_new(s, fd);
     if (w && !w->wake_at) {
         w->wake_at = s->fault_at + portion(rate);
+    }
+    if (w && s->rx_lowat != (uint32_t)most) { /* also when a byte or two came due meanwhile, and were taken */
         s->rx_lowat = (uint32_t)most;
         (void)sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &most, sizeof(most));
     }
