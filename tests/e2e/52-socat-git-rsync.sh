@@ -21,7 +21,9 @@ import os
 while data := os.read(0, 65536):
     os.write(1, data.upper())
 END
-    bg pipes $RUN socat TCP-LISTEN:18720,bind=127.0.0.1,reuseaddr,fork EXEC:'python3.11 upper.py',pipes
+    # In pieces that a writable pipe always takes: with more, socat waits in write() for a program that
+    # waits in write() for socat. And time for a program that is not scheduled for a while.
+    bg pipes $RUN socat -b 4096 -t 2 TCP-LISTEN:18720,bind=127.0.0.1,reuseaddr,fork EXEC:'python3.11 upper.py',pipes
     listening 18720
     bg nofork $RUN socat TCP-LISTEN:18721,bind=127.0.0.1,reuseaddr,fork \
         EXEC:'python3.11 upper.py',nofork
