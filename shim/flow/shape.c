@@ -117,11 +117,12 @@ is_peer_gone(int fd)
     return sys_poll(&p, 1, 0) > 0;
 }
 
-/* Not readable until the next portion has come in. */
+/* Not readable until the next portion has come in. To the kernel a socket whose window has shrunk below a segment
+ * is readable, whatever SO_RCVLOWAT says: an acknowledgement opens it, there is room now. */
 static void
 hold_back(int fd, struct shim_slot *s, uint64_t rate)
 {
-    static const int most = INT_MAX;
+    static const int most = INT_MAX, on = 1;
     shim_work_wake(s);
     if (!shim_work_enter()) {
         return; /* in a handler above the lock's holder: it is asked again */
@@ -136,6 +137,7 @@ hold_back(int fd, struct shim_slot *s, uint64_t rate)
         (void)sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &most, sizeof(most));
     }
     shim_work_leave();
+    (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
 bool
