@@ -3,7 +3,8 @@
 #
 # Programs that are replaced while they serve: nginx executes its new binary, which inherits the
 # listeners (USR2, WINCH, QUIT); HAProxy's new process fetches them from the old one by SCM_RIGHTS
-# (-x), or takes over without (-sf alone); a reload of each. Under load, and no request fails.
+# (-x), or takes over without (-sf alone); a reload of each. Under load, and no request fails; but
+# HAProxy without -x resets what waits in its listener's queue, bare too: no new load then.
 . "$(dirname "$0")/lib.sh"
 need nginx haproxy curl
 ports 18760 18761
@@ -75,6 +76,10 @@ replace_haproxy() { # further options
     : >haproxy.pid
     $RUN haproxy -D -f haproxy.conf -p haproxy.pid -sf "$old" "$@" || return 1
     until_ok 30 changed haproxy.pid "$old" || return 1
+    if [ $# = 0 ]; then
+        until_ok 30 is_over "$old"
+        load 3 http://127.0.0.1:18760/data data
+    fi
     load_more 2
     until_ok 30 is_over "$old"
     load_more 2
@@ -94,6 +99,7 @@ body() {
     upgrade_nginx || rc=1
     replace_haproxy -x "$WORK/haproxy.sock" || rc=1
     replace_haproxy -x "$WORK/haproxy.sock" || rc=1
+    load_end || rc=1
     replace_haproxy || rc=1
     load_end || rc=1
     $RUN curl -sS http://127.0.0.1:18760/marker
