@@ -8,7 +8,7 @@ TLS_TESTS  := $(patsubst tests/unit/%.c,$(B)/tests/%,$(sort $(wildcard tests/uni
 # A forked child leaves its parent's threads behind, which is no leak.
 TLS_RUN     = TSAN_OPTIONS=report_thread_leaks=0
 # Static, as in the engine: the shared library has not all that shim/tls/gcm.c uses.
-TLS_LIBS    = -Wl,-Bstatic -lssl -lcrypto -Wl,-Bdynamic -ldl -lpthread
+TLS_LIBS    = -Wl,-Bstatic $(OPENSSL_STATIC) -Wl,-Bdynamic -ldl -lpthread
 CHECK_LIBS  = $(shell pkg-config --libs check)
 
 .PHONY: check-tls

@@ -9,6 +9,7 @@
 
 #include <openssl/err.h>
 
+#include "shim/tls/read.h"
 #include "tests/unit/tls_pki.h"
 #include "tests/unit/tls_talk.h"
 
@@ -269,6 +270,34 @@ START_TEST(client_of_tls12)
 }
 END_TEST
 
+/* What a newer OpenSSL would add of its own: compressed certificates [RFC8879], hybrid shares. */
+START_TEST(hello_has_what_we_mean)
+{
+    static const uint16_t ours[] = {10, 11, 13, 22, 23, 43, 45, 51};
+    struct shim_hs *hs = ops->hs_new(0, NULL);
+    uint8_t out[4096];
+    size_t n = 0;
+    ck_assert_int_eq(ops->hs_step(hs, NULL, 0, out, sizeof(out), &n), SHIM_HS_MORE);
+    struct shim_read r = {out + SHIM_REC_HEAD + 4 + 2 + 32, n - SHIM_REC_HEAD - 4 - 2 - 32, false};
+    (void)shim_read_vector(&r, 1);
+    (void)shim_read_vector(&r, 2);
+    (void)shim_read_vector(&r, 1);
+    struct shim_read list = shim_read_vector(&r, 2);
+    ck_assert(!list.bad && list.left > 0 && r.left == 0);
+    while (shim_read_more(&list)) {
+        uint32_t type = shim_read_number(&list, 2);
+        struct shim_read body = shim_read_vector(&list, 2);
+        size_t i = 0;
+        while (i < sizeof(ours) / sizeof(*ours) && ours[i] != type)
+            i++;
+        ck_assert_msg(i < sizeof(ours) / sizeof(*ours), "extension %u", type);
+        ck_assert_uint_eq(type == 51 ? body.left : 38, 38); /* one share: X25519 */
+    }
+    ck_assert(!list.bad);
+    ops->hs_free(hs);
+}
+END_TEST
+
 /* A server of TLS 1.2 refuses our hello by an alert. */
 START_TEST(server_of_tls12)
 {
@@ -400,6 +429,7 @@ main(void)
     tcase_add_loop_test(tc, their_padding, 0, 2);
     tcase_add_loop_test(tc, close_both_ways, 0, 2);
     tcase_add_loop_test(tc, damage_is_seen, 0, 2);
+    tcase_add_test(tc, hello_has_what_we_mean);
     tcase_add_test(tc, client_of_tls12);
     tcase_add_test(tc, server_of_tls12);
     tcase_add_test(tc, server_hello_of_tls12);
