@@ -29,7 +29,7 @@ body() {
     $RUN nc -z -v 127.0.0.1 18092 2>&1
     $RUN nc -z -v 127.0.0.1 18099 2>&1
     echo "refused: $?"
-    $RUN socat - TCP:127.0.0.1:18099 </dev/null 2>&1 | sed 's/.*E connect/connect/'
+    $RUN socat - TCP:127.0.0.1:18099 </dev/null 2>&1 | sed 's/.* [EW] //'
     return $rc
 }
 e2e
