@@ -11,6 +11,8 @@
 #include "shim/flow/rx.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 
 #include "shim/core/live.h"
@@ -429,13 +431,20 @@ shim_rx_reset(struct shim_slot *s)
     }
 }
 
-/* The first bytes of the endpoint that was chosen. */
+/* The first bytes of the endpoint that was chosen. And bare, who sends first has received nothing before, and its kernel
+ * acknowledges the answer at once: the peer's second small write waits for that [RFC896]. After a handshake it takes what
+ * was sent for an answer itself, and would let it wait [tcp_event_data_sent]. */
 __attribute__((cold)) static void
-note_answer(const struct shim_slot *s)
+note_answer(int fd, const struct shim_slot *s)
 {
+    static const int one = 1;
+    const struct shim_key *tx = (const struct shim_key *)(const void *)s->tx_key;
     uint32_t id = atomic_load_explicit(&s->endpoint, memory_order_relaxed);
     if (id) {
         shim_live_answered(id - 1);
+    }
+    if (tx->seq > 0) {
+        (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
     }
 }
 
@@ -527,7 +536,7 @@ shim_rx_take(int fd, struct shim_slot *s, struct shim_iov *room)
             s->rx_errno = (int32_t)-r; /* the kernel tells it once only */
         }
         if (s->rx_plain == 0) {
-            note_answer(s);
+            note_answer(fd, s);
         }
         s->rx_plain += total;
         shim_rx_count(s, total);
