@@ -60,7 +60,7 @@ enum shim_slot_flags {
     SHIM_SF_STRICT_CLOSE = 1024,
     SHIM_SF_ROUTED = 2048, /* connect() named a service (.asked), an endpoint was chosen (.endpoint) */
     SHIM_SF_PAUSED = 2097152, /* CONNECTING, but between two attempts */
-    SHIM_SF_ASKED = 4194304, /* ROUTED: the program knows how connect() ended */
+    SHIM_SF_ASKED = 4194304, /* ROUTED, or LAZY and FAILED: the program knows how connect() ended */
     SHIM_SF_PENDING = 8388608, /* counts as a service's connect under way (flow/breaker.h) */
     SHIM_SF_RETRYING = 16777216, /* and as a retry */
     SHIM_SF_SPURNED = 33554432, /* it was up, and reset before the peer sent anything */

@@ -296,6 +296,16 @@ shim_conn_getpeername(int fd, struct sockaddr *sa, socklen_t *len)
     return r;
 }
 
+/* A reset of a connection that the program had been told of is an error like any other: who asks first has it. */
+static int
+pending_error(struct shim_slot *s)
+{
+    int no = atomic_exchange(&s->so_error, 0);
+    bool told = shim_slot_phase(s) == SHIM_PHASE_FAILED && shim_slot_has(s, SHIM_SF_LAZY) &&
+                shim_slot_has(s, SHIM_SF_ASKED);
+    return no || !told ? no : shim_slot_errno(atomic_exchange(&s->fail_errno, 0));
+}
+
 int
 shim_conn_getsockopt(int fd, int level, int opt, void *val, socklen_t *len)
 {
@@ -311,7 +321,7 @@ shim_conn_getsockopt(int fd, int level, int opt, void *val, socklen_t *len)
     }
     if (s && level == SOL_SOCKET && opt == SO_ERROR && val && len && *len >= sizeof(int)) {
         shim_work_drive_slot(s);
-        int no = atomic_exchange(&s->so_error, 0);
+        int no = pending_error(s);
         bool pending = shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE ||
                        (shim_slot_phase(s) == SHIM_PHASE_CONNECTING && shim_slot_has(s, SHIM_SF_ROUTED));
         if (no || pending) {

@@ -147,6 +147,15 @@ may_wait(int fd)
     return waits;
 }
 
+/* Has a connect(2) returned 0 on it? The kernel remembers, whatever came of it; to no address of another family does
+ * it begin anything. */
+static bool
+was_told(int fd)
+{
+    struct sockaddr none = {.sa_family = AF_UNIX};
+    return sys_call(SYS_connect, fd, &none, sizeof(none), 0) == -EISCONN;
+}
+
 /* connect() on a socket that is ours already. */
 static int
 connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t len, bool *gated)
@@ -163,7 +172,11 @@ connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t 
         }
         return shim_fail(EALREADY);
     case SHIM_PHASE_FAILED: {
-        int no = atomic_exchange(&s->so_error, 0);
+        bool lazy = shim_slot_has(s, SHIM_SF_LAZY);
+        if (lazy && was_told(fd)) {
+            return shim_fail(EISCONN);
+        }
+        int no = atomic_exchange(lazy ? &s->fail_errno : &s->so_error, 0);
         return shim_fail(no ? no : ECONNABORTED);
     }
     case SHIM_PHASE_FREE:

@@ -144,15 +144,15 @@ read_record(struct shim_work *w)
 static bool
 system_failed(struct shim_work *w, int no)
 {
-    bool gone = no == ECONNRESET || no == EPIPE;
+    bool gone = no == ECONNRESET || no == EPIPE, told = shim_slot_has(shim_hs_slot(w), SHIM_SF_LAZY);
     enum mesh_err e = gone ? MESH_E_PEER_GONE : MESH_E_SYSTEM;
     if (shim_retry_after(w, e, no)) {
         return true;
     }
     if (gone && !shim_hs_is_server(w) && !w->answered) {
         /* Nobody accepted, and the listener was closed: connect had succeeded [tcp(7)], the next call
-         * says what became of it. */
-        atomic_fetch_or(&shim_hs_slot(w)->flags, SHIM_SF_LAZY);
+         * says what became of it; SO_ERROR, too, if the program had been told that. */
+        atomic_fetch_or(&shim_hs_slot(w)->flags, told ? SHIM_SF_ASKED : SHIM_SF_LAZY);
         no = ECONNRESET;
     }
     return shim_hs_fail(w, e, no);
