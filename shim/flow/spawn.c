@@ -20,7 +20,7 @@
 #include "shim/flow/work.h"
 #include "shim/real.h"
 
-/* Connections that were named in file actions, by handle; in turn, the oldest is forgotten. */
+/* Connections that were named in file actions, as descriptors' words; 0: none. In turn, the oldest is forgotten. */
 static _Atomic uint32_t given[SHIM_CARRY_LENT];
 static _Atomic uint32_t given_next;
 
@@ -29,8 +29,7 @@ shim_carry_give(int fd)
 {
     shim_carry_settle(fd);
     if (shim_conn_slot(fd)) {
-        uint32_t handle = SHIM_FD_INDEX(shim_fd_word(fd));
-        atomic_store(&given[atomic_fetch_add(&given_next, 1) % SHIM_CARRY_LENT], handle);
+        atomic_store(&given[atomic_fetch_add(&given_next, 1) % SHIM_CARRY_LENT], shim_fd_word(fd));
     }
 }
 
@@ -38,10 +37,8 @@ shim_carry_give(int fd)
 static struct shim_slot *
 given_slot(unsigned i)
 {
-    uint32_t handle = atomic_load(&given[i]);
-    return handle && shim_fdtab_other(SHIM_FD_WORD(SHIM_FD_CONN, handle), -1) >= 0
-               ? shim_slot_current(handle)
-               : NULL;
+    uint32_t word = atomic_load(&given[i]);
+    return word && shim_fdtab_other(word, -1) >= 0 ? shim_slot_current(SHIM_FD_INDEX(word)) : NULL;
 }
 
 /* What file actions may give to a program that is not under libmesh goes to the kernel, all of it. */
@@ -52,7 +49,7 @@ give_away_given(void)
     for (unsigned i = 0; i < SHIM_CARRY_LENT && atomic_load(&given_next); i++) {
         struct shim_slot *s = given_slot(i);
         if (s) {
-            int fd = shim_fdtab_other(SHIM_FD_WORD(SHIM_FD_CONN, atomic_load(&given[i])), -1);
+            int fd = shim_fdtab_other(atomic_load(&given[i]), -1);
             all = fd >= 0 && shim_ktls_give_away(fd, s) && all;
         }
     }
