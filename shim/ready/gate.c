@@ -26,6 +26,7 @@
 #include "shim/real.h"
 
 #define MAGIC   UINT64_C(0x6d65736800000000)
+#define PASSING UINT64_C(0x6d65737000000000) /* of a registration whose events are handed on */
 #define BUCKETS 1024u
 #define CHUNK   512u
 
@@ -136,7 +137,7 @@ is_owed_edge(const struct reg *r)
 static void
 pass_through(struct reg *r)
 {
-    struct epoll_event ev = {.events = r->ev.events, .data.u64 = MAGIC | (uint32_t)r->fd};
+    struct epoll_event ev = {.events = r->ev.events, .data.u64 = PASSING | (uint32_t)r->fd};
     r->gated = false;
     r->passing = r->told = true;
     (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &ev);
@@ -153,7 +154,7 @@ wants_urgent(const struct reg *r)
 static void
 pass_urgent(struct reg *r)
 {
-    struct epoll_event ev = {.events = r->ev.events, .data.u64 = MAGIC | (uint32_t)r->fd};
+    struct epoll_event ev = {.events = r->ev.events, .data.u64 = PASSING | (uint32_t)r->fd};
     if (r->spent && ev.events & EPOLLONESHOT) {
         ev.events &= EPOLLONESHOT | EPOLLET;
     }
@@ -331,6 +332,18 @@ shim_gate_forget(int fd)
     shim_private_leave(&lock);
 }
 
+static bool
+is_passing(const struct epoll_event *ev)
+{
+    return (ev->data.u64 & ~UINT64_C(0xffffffff)) == PASSING;
+}
+
+static bool
+is_ours(const struct epoll_event *ev)
+{
+    return (ev->data.u64 & ~UINT64_C(0xffffffff)) == MAGIC || is_passing(ev);
+}
+
 /* What the program asked for under an event of ours; false: it is let go already. */
 static bool
 recall(int epfd, const struct epoll_event *ev, struct epoll_event *theirs)
@@ -370,14 +383,15 @@ pass_on(const struct reg *r, uint32_t bits)
     if (bits & (EPOLLIN | EPOLLRDNORM) && wants_urgent(r) && shim_urgent_hides(r->fd)) {
         bits &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
         if (bits == 0 && r->ev.events & EPOLLONESHOT) {
-            struct epoll_event again = {.events = r->ev.events, .data.u64 = MAGIC | (uint32_t)r->fd};
+            struct epoll_event again = {.events = r->ev.events, .data.u64 = PASSING | (uint32_t)r->fd};
             (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &again);
         }
     }
     return bits;
 }
 
-/* What the program may learn from an event of ours; false: nothing. */
+/* What the program may learn from an event of ours; false: nothing. Another thread may have opened the gate since the
+ * kernel told it: then it speaks of the handshake's bytes. */
 static bool
 translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
 {
@@ -386,7 +400,7 @@ translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
         return false;
     }
     struct reg *r = *find(set_of(epfd), (int)(uint32_t)ev->data.u64);
-    if (r && r->passing) {
+    if (r && r->passing && is_passing(ev)) {
         uint32_t bits = pass_on(r, ev->events);
         ev->events = bits;
         ev->data = r->ev.data;
@@ -405,12 +419,6 @@ translate(int epfd, struct epoll_event *ev, const struct epoll_event *theirs)
     }
     shim_private_leave(&lock);
     return tell;
-}
-
-static bool
-is_ours(const struct epoll_event *ev)
-{
-    return (ev->data.u64 & ~UINT64_C(0xffffffff)) == MAGIC;
 }
 
 #define RECALLED 64
