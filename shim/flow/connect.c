@@ -176,7 +176,7 @@ connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t 
         if (lazy && was_told(fd)) {
             return shim_fail(EISCONN);
         }
-        int no = atomic_exchange(lazy ? &s->fail_errno : &s->so_error, 0);
+        int no = shim_slot_errno(atomic_exchange(lazy ? &s->fail_errno : &s->so_error, 0));
         return shim_fail(no ? no : ECONNABORTED);
     }
     case SHIM_PHASE_FREE:

@@ -477,6 +477,14 @@ app_both_ways(int a, int b)
     }
 }
 
+APP_FN int64_t
+app_ms(void)
+{
+    struct timespec ts;
+    CK(clock_gettime(CLOCK_MONOTONIC, &ts));
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 /* Gates order the sides where the order is the subject. An eventfd: works across fork too. */
 APP_FN int
 app_gate(void)

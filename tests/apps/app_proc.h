@@ -109,23 +109,29 @@ app_exec(const char *path, char **args, int fd, int stdio)
 
 #define APP_IMAGES 4
 
+/* One connection to an image that echoes. */
+APP_FN void
+app_ask_image(void)
+{
+    static char b[50000];
+    int fd = app_connect(), right = 1;
+    for (size_t n = 1; n < sizeof b; n *= 7) {
+        app_fill(b, n, n);
+        app_put(fd, b, n);
+        right &= app_get(fd, b, n) == n && app_match(b, n, n) == n;
+    }
+    CK(shutdown(fd, SHUT_WR));
+    say("%s, end %zd\n", right ? "right" : "WRONG", read(fd, b, 1));
+    close(fd);
+}
+
 /* The peer of app_serve_by_images. */
 APP_FN void
 app_ask_images(int lfd)
 {
-    static char b[50000];
     (void)lfd;
-    for (int i = 0; i < APP_IMAGES; i++) {
-        int fd = app_connect(), right = 1;
-        for (size_t n = 1; n < sizeof b; n *= 7) {
-            app_fill(b, n, n);
-            app_put(fd, b, n);
-            right &= app_get(fd, b, n) == n && app_match(b, n, n) == n;
-        }
-        CK(shutdown(fd, SHUT_WR));
-        say("%s, end %zd\n", right ? "right" : "WRONG", read(fd, b, 1));
-        close(fd);
-    }
+    for (int i = 0; i < APP_IMAGES; i++)
+        app_ask_image();
 }
 
 /* Each connection is served by an image that start() executes and that echoes: two have it as standard

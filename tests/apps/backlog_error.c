@@ -2,7 +2,7 @@
  *
  * backlog_error: clients are told that they are connected, then the listener is closed that never
  * accepted them. The reset is a pending error [tcp_reset, SO_ERROR in socket(7)]: whichever call comes
- * first has it, and only that one (Tornado and Twisted ask for SO_ERROR after POLLOUT).
+ * first has it, and only that one.
  */
 /* run: nomesh */
 #include "app.h"
@@ -54,9 +54,8 @@ client(int lfd)
     struct sockaddr_in at = app_addr;
     int fd[2 * KINDS];
     CK(close(lfd));
-    for (int i = 0; i < 2 * KINDS; i++) {
+    for (int i = 0; i < 2 * KINDS; i++)
         fd[i] = connect_told(&at, i < KINDS);
-    }
     app_open(told);
     app_pass(gone);
     for (int i = 0; i < 2 * KINDS; i++) {

@@ -17,14 +17,6 @@ cork(int fd, int on)
     CK(setsockopt(fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on));
 }
 
-static int64_t
-now_ms(void)
-{
-    struct timespec ts;
-    CK(clock_gettime(CLOCK_MONOTONIC, &ts));
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 static int
 is_mode(const char *name)
 {
@@ -38,7 +30,7 @@ ask(int lfd)
     char b[3];
     (void)lfd;
     for (int i = 0; i < TIMES; i++) {
-        int64_t begun = now_ms();
+        int64_t begun = app_ms();
         int fd = (int)CK(socket(AF_INET, SOCK_STREAM, 0));
         if (is_mode("client"))
             cork(fd, 1);
@@ -47,7 +39,7 @@ ask(int lfd)
         if (is_mode("client"))
             cork(fd, 0);
         MUST(app_get(fd, b, 3) == 3);
-        least = now_ms() - begun < least ? now_ms() - begun : least;
+        least = app_ms() - begun < least ? app_ms() - begun : least;
         close(fd);
     }
     say("it is %s\n", least >= HELD_MS / 2 ? "held" : "quick");

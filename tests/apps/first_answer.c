@@ -11,14 +11,6 @@
 #define TIMES 10
 #define DELAYED_MS 40
 
-static int64_t
-now_ms(void)
-{
-    struct timespec ts;
-    CK(clock_gettime(CLOCK_MONOTONIC, &ts));
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* The side that writes once, and then has two pieces. */
 static void
 once(int fd)
@@ -36,11 +28,11 @@ twice(int fd)
     static const char head[100], body[7];
     char b[5];
     MUST(app_get(fd, b, 5) == 5);
-    int64_t begun = now_ms();
+    int64_t begun = app_ms();
     app_put(fd, head, sizeof head);
     app_put(fd, body, sizeof body);
     MUST(app_get(fd, b, 1) == 1);
-    return now_ms() - begun;
+    return app_ms() - begun;
 }
 
 static void
