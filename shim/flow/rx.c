@@ -438,12 +438,11 @@ __attribute__((cold)) static void
 note_answer(int fd, const struct shim_slot *s)
 {
     static const int one = 1;
-    const struct shim_key *tx = (const struct shim_key *)(const void *)s->tx_key;
     uint32_t id = atomic_load_explicit(&s->endpoint, memory_order_relaxed);
     if (id) {
         shim_live_answered(id - 1);
     }
-    if (tx->seq > 0) {
+    if (atomic_load_explicit(&s->tx_plan, memory_order_relaxed) > 0) { /* we have sent, and may be sending */
         (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
     }
 }
