@@ -12,6 +12,7 @@
 #include "shim/core/stat.h"
 #include "shim/flow/audit.h"
 #include "shim/flow/conn.h"
+#include "shim/flow/detect.h"
 #include "shim/flow/fresh.h"
 #include "shim/flow/hs_int.h"
 #include "shim/flow/ktls.h"
@@ -137,48 +138,6 @@ go_plain(struct shim_work *w)
     return forget(w, SHIM_FD_OTHER);
 }
 
-enum look { LOOK_WAIT, LOOK_TLS, LOOK_PLAIN, LOOK_GONE };
-
-/* The server has spoken, the client has not. A meshd that is starting anew or too busy to answer, or that
- * knows of a client that is just in the kernel's connect(), is asked again, until a handshake would have failed
- * too: to a client of the mesh plaintext is a leak and a torn connection. */
-static enum look
-look_at_registry(struct shim_work *w)
-{
-    struct mesh_snap snap = shim_link_snapshot();
-    struct mesh_snap_settings set;
-    const struct shim_slot *s = shim_hs_slot(w);
-    uint32_t known = MESH_PEER_NO;
-    uint64_t now = shim_now();
-    mesh_snap_settings(&snap, &set);
-    enum mesh_err e = shim_link_peer_known(w->fd, &s->peer, &s->local, &known);
-    if ((e != MESH_OK || known == MESH_PEER_COMING) && now < w->ask_until) {
-        w->detect_at = now + (uint64_t)set.detect_timeout_ms * 1000000;
-        return LOOK_WAIT;
-    }
-    w->detect_at = SHIM_NEVER;
-    w->may_be_plain = known != MESH_PEER_YES;
-    return w->may_be_plain ? LOOK_PLAIN : LOOK_WAIT;
-}
-
-/* [RFC8446 5.1] a client's first record is a handshake: 22, version 3.x. */
-static enum look
-look_at_first_bytes(struct shim_work *w)
-{
-    uint8_t b[3];
-    if (w->plain) {
-        return LOOK_PLAIN;
-    }
-    long r = sys_recv(w->fd, b, sizeof(b), MSG_PEEK | MSG_DONTWAIT);
-    if (r > 0) {
-        return b[0] == 22 && (r < 2 || b[1] == 3) ? LOOK_TLS : LOOK_PLAIN;
-    }
-    if (r == 0 || r != -EAGAIN) {
-        return LOOK_GONE;
-    }
-    return w->spoke && shim_now() >= w->detect_at ? look_at_registry(w) : LOOK_WAIT;
-}
-
 static bool
 tcp_is_up(struct shim_work *w, bool *failed)
 {
@@ -240,16 +199,16 @@ drive_handshake(struct shim_work *w)
     struct shim_slot *s = shim_hs_slot(w);
     uint64_t now;
     if (w->may_be_plain && !w->detected) {
-        switch (look_at_first_bytes(w)) {
-        case LOOK_PLAIN:
+        switch (shim_detect(w)) {
+        case SHIM_DETECT_PLAIN:
             return go_plain(w);
-        case LOOK_GONE:
+        case SHIM_DETECT_GONE:
             shim_stat_err(w->spoke ? MESH_E_TRUNCATED : MESH_OK);
             return shim_hs_fail(w, MESH_OK, 0);
-        case LOOK_TLS:
+        case SHIM_DETECT_TLS:
             w->detected = true;
             break;
-        case LOOK_WAIT:
+        case SHIM_DETECT_WAIT:
             break;
         }
     }
