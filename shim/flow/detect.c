@@ -9,6 +9,7 @@
 #include "shim/flow/hs_int.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
+#include "shim/tls/inspect.h"
 
 /* The server has spoken, the client has not. A meshd that is starting anew or too busy to answer, or that
  * knows of a client that is just in the kernel's connect(), is asked again, until a handshake would have failed
@@ -32,17 +33,48 @@ ask_registry(struct shim_work *w)
     return w->may_be_plain ? SHIM_DETECT_PLAIN : SHIM_DETECT_WAIT;
 }
 
-/* [RFC8446 5.1] a client's first record is a handshake: 22, version 3.x. */
+/* Until `want` bytes are there the socket is not to be readable: who waits would come back for nothing. The end is
+ * readable all the same. False: it has come, or cannot be waited for. */
+static bool
+await_bytes(struct shim_work *w, size_t want)
+{
+    struct shim_slot *s = shim_hs_slot(w);
+    struct pollfd p = {w->fd, POLLRDHUP, 0};
+    int val = (int)want;
+    w->answered = true; /* it must go on */
+    if (s->rx_lowat != want && sys_setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &val, sizeof(val)) != 0) {
+        return false;
+    }
+    s->rx_lowat = (uint32_t)want;
+    return sys_poll(&p, 1, 0) == 0;
+}
+
+static void
+end_wait(struct shim_work *w)
+{
+    static const int one = 1;
+    struct shim_slot *s = shim_hs_slot(w);
+    if (s->rx_lowat > 1) {
+        (void)sys_setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+        s->rx_lowat = 1;
+    }
+}
+
 enum shim_detect
 shim_detect(struct shim_work *w)
 {
-    uint8_t b[3];
+    size_t want;
     if (w->plain) {
         return SHIM_DETECT_PLAIN;
     }
-    long r = sys_recv(w->fd, b, sizeof(b), MSG_PEEK | MSG_DONTWAIT);
+    long r = sys_recv(w->fd, w->in, sizeof(w->in), MSG_PEEK | MSG_DONTWAIT);
     if (r > 0) {
-        return b[0] == 22 && (r < 2 || b[1] == 3) ? SHIM_DETECT_TLS : SHIM_DETECT_PLAIN;
+        enum shim_client c = shim_inspect(w->in, (size_t)r, &want);
+        if (c == SHIM_CLIENT_MORE && await_bytes(w, want)) {
+            return SHIM_DETECT_WAIT;
+        }
+        end_wait(w);
+        return c == SHIM_CLIENT_PLAIN || c == SHIM_CLIENT_OWN ? SHIM_DETECT_PLAIN : SHIM_DETECT_TLS;
     }
     if (r == 0 || r != -EAGAIN) {
         return SHIM_DETECT_GONE;
