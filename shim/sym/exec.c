@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "shim/core/env.h"
+#include "shim/core/log.h"
+#include "shim/core/stat.h"
 #include "shim/flow/carry.h"
 #include "shim/flow/listener.h"
 #include "shim/sym/sym.h"
@@ -33,6 +35,7 @@ struct plan {
     const char *theirs;  /* its LD_PRELOAD, NULL if it has none */
     bool has_dir, off;   /* LIBMESH_RUN_DIR is in it; LIBMESH=off is */
     bool preload, region; /* what we add */
+    bool outside; /* libmesh will not be in it */
     char preload_var[sizeof(shim_env.preload) * 2 + 16];
     char run_dir_var[sizeof(shim_env.run_dir) + 24];
     char region_var[SHIM_CARRY_TEXT + 24];
@@ -84,10 +87,25 @@ static bool
 lacks(struct plan *p)
 {
     p->region = p->carry.value[0] != '\0';
-    p->preload = !(p->theirs && lists_self(p->theirs)) && !p->off &&
-                 (!shim_env.exec_leave || p->region) && shim_env.preload[0] &&
-                 !sym_target_is_secure(p->path);
+    bool listed = p->theirs && lists_self(p->theirs);
+    bool wanted = !p->off && (listed || !shim_env.exec_leave || p->region) && shim_env.preload[0];
+    p->outside = wanted && sym_target_is_secure(p->path);
+    p->preload = wanted && !listed && !p->outside;
+    if (p->outside) {
+        shim_log_info("%s is executed with other privileges than the caller's own: the loader drops LD_PRELOAD, and its "
+                      "connections are plaintext", p->path);
+        shim_stat_add(MESH_STAT_EXECS_OUTSIDE, 1);
+    }
     return p->preload || p->region;
+}
+
+/* It was not executed. */
+static void
+take_back(struct plan *p)
+{
+    if (p->outside) {
+        shim_stat_add(MESH_STAT_EXECS_OUTSIDE, (uint64_t)-1);
+    }
 }
 
 /* `out` has room for vars + ADDED + 1 pointers. */
@@ -141,9 +159,10 @@ prepare(struct plan *p, char *const *envp, const char *path)
 }
 
 static int
-failed(const struct plan *p)
+failed(struct plan *p)
 {
     int saved = errno;
+    take_back(p);
     shim_carry_undo(&p->carry);
     errno = saved;
     return -1;
@@ -292,6 +311,9 @@ spawn(spawn_fn real, pid_t *pid, const char *file, const char *path,
     if (r == 0) {
         COMPOSE(p, envp);
         r = real(pid, file, fa, attr, argv, env);
+        if (r != 0) {
+            take_back(&p);
+        }
     }
     shim_carry_undo_spawn(&p.carry, r == 0);
     errno = saved;

@@ -4,7 +4,8 @@
 # What libmesh does not reach: a static program with system calls of its own (as Go's have), as
 # client and as server, under the launcher. As client of a meshed server: served and counted in
 # permissive, refused in strict, unread. As server: it is in no registry, so meshed clients speak
-# plaintext to it and that is counted, or with egress = "registry_only" may not connect at all.
+# plaintext to it and that is counted, or with egress = "registry_only" may not connect at all. And what a
+# daemon executes while its real and its effective user differ, without the preload: counted, too.
 . "$(dirname "$0")/lib.sh"
 need gcc socat python3.11
 NO_MESHD=1 NO_COMPARE=1
@@ -65,6 +66,17 @@ END
                 $RUN socat -t 60 - TCP:127.0.0.1:18791
         fi
         want "$mode: meshed to meshed" "$said" $RUN socat -t 60 - TCP:127.0.0.1:18790
+        if [ "$HALF" = mesh ] && [ "$(id -u)" = 0 ]; then
+            $RUN python3.11 -c 'import os, socket, subprocess
+socket.create_server(("127.0.0.1", 18792))
+os.seteuid(65534)
+try: subprocess.run(["/nonexistent"])
+except OSError: pass
+subprocess.run(["true"], check=True)
+os.execv("/bin/true", ["true"])' || problem 'real and effective user: it failed'
+            until_ok 5 grew execs_outside 1
+            [ "$(ask sum execs_outside)" = 2 ] || problem "execs_outside: $(ask sum execs_outside)"
+        fi
         if [ "$HALF" = mesh ] && [ $mode = permissive ]; then
             until_ok 5 grew plaintext_in 0
             until_ok 5 grew plaintext_out 0
