@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Who proves the proof: wire.py must accept TLS 1.3 and refuse TLS 1.2, plaintext, plaintext after a
-# TLS 1.3 handshake, an unencrypted record after it, and a marker wherever it is.
+# TLS 1.3 handshake, an unencrypted record after it, more than an alert to who sent nothing, and a marker wherever it is.
 . "$(dirname "$0")/lib.sh"
 need openssl python3 tcpdump
-ports 4431 4432 4433 4434
+ports 4431 4432 4433 4434 4435 4436
 E2E_HALVES=bare WIRE_BARE=
 
 body() {
@@ -39,9 +39,18 @@ for port, extra in ((4433, b'marker in clear'), (4434, b'\x16\x03\x03\x00\x05hel
     t = ctx.wrap_socket(socket.create_connection(('127.0.0.1', port)))
     t.sendall(b'x'); th.join(); socket.socket(fileno=t.detach()).recv(100)
 P
+    # A client that ends without a byte, and what a server sends then: an alert, or one and a byte.
+    /usr/bin/python3 - <<'P'
+import socket
+for port, last in ((4435, b'\x15\x03\x03\x00\x02\x02\x32'), (4436, b'\x15\x03\x03\x00\x02\x02\x32!')):
+    s = socket.create_server(('127.0.0.1', port))
+    c = socket.create_connection(('127.0.0.1', port))
+    a, _ = s.accept()
+    c.shutdown(socket.SHUT_WR); a.recv(1); a.sendall(last); a.close(); c.recv(100)
+P
     end_capture
     local w="/usr/bin/python3 $E2E/wire.py lo.pcap --expect"
-    for p in 4431 4432 4433 4434 4431,4432; do
+    for p in 4431 4432 4433 4434 4431,4432 4431,4435 4431,4436; do
         if $w tls13 --ports $p >w.$p; then echo "$p tls13"; else echo "$p refused"; fi
     done
     $w plain --ports 4433 --marker 'marker in clear' >/dev/null && echo '4433 readable'
@@ -53,7 +62,7 @@ normal() { grep -v '^wire'; }
 verdict() {
     [ -n "$ROOT" ] || return 0
     printf '%s\n' 'HTTP/1.0 ' 'HTTP/1.0 ' '4431 tls13' '4432 refused' '4433 refused' '4434 refused' \
-        '4431,4432 refused' '4433 readable' '4431 marker elsewhere' '4431 not plain' |
+        '4431,4432 refused' '4431,4435 tls13' '4431,4436 refused' '4433 readable' '4431 marker elsewhere' '4431 not plain' |
         diff - <(grep -v '^wire' "$WORK/out") >&2 || problem "$(cat "$WORK/out")"
 }
 e2e

@@ -7,7 +7,8 @@ reassembled in both directions and is one of
 
   tls13       nothing but well-formed TLS records from the first byte to the last, the server's
               hello selects 0x0304 (supported_versions), everything after the hellos encrypted
-  unfinished  a ClientHello that was not answered, or answered by an alert
+  unfinished  a ClientHello that was not answered, or answered by an alert; a client that ends without a byte,
+              and the alert with which a server of TLS regrets that
   tls12       TLS records, but the server's hello does not select TLS 1.3
   plain       anything else
 
@@ -126,6 +127,8 @@ class Stream:
         size = [d.bytes if d else 0 for d in (c, s)]
         if not any(size):
             return 'empty'
+        if not size[0] and is_one_alert(s):
+            return 'unfinished'
         if c is None or not size[0] or c.bad or (s and s.bad) or c.hello[:1] != b'\x01':
             return 'plain'
         if not size[1] or (s.alerts and not s.hello):
@@ -139,6 +142,10 @@ class Stream:
         if c.late or s.late or not messages(c.hello) <= {1} or not messages(s.hello) <= {2}:
             return 'plain'
         return 'tls13'
+
+
+def is_one_alert(d):
+    return d.bytes == 7 and d.alerts == 1 and d.bad is None and not d.need and not d.gap
 
 
 def messages(body):
