@@ -34,14 +34,15 @@ ask_registry(struct shim_work *w)
 }
 
 /* Until `want` bytes are there the socket is not to be readable: who waits would come back for nothing. The end is
- * readable all the same. False: it has come, or cannot be waited for. */
+ * readable all the same. False: it has come, perhaps behind the rest, or cannot be waited for. */
 static bool
 await_bytes(struct shim_work *w, size_t want)
 {
     struct shim_slot *s = shim_hs_slot(w);
     struct pollfd p = {w->fd, POLLRDHUP, 0};
     int val = (int)want;
-    w->answered = true; /* it must go on */
+    w->answered = true;         /* it must go on */
+    w->detect_at = SHIM_NEVER; /* and is not silent */
     if (s->rx_lowat != want && sys_setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &val, sizeof(val)) != 0) {
         return false;
     }
@@ -60,18 +61,31 @@ end_wait(struct shim_work *w)
     }
 }
 
+static long
+look(struct shim_work *w, enum shim_client *c, size_t *want)
+{
+    long r = sys_recv(w->fd, w->in, sizeof(w->in), MSG_PEEK | MSG_DONTWAIT);
+    if (r > 0) {
+        *c = shim_inspect(w->in, (size_t)r, want);
+    }
+    return r;
+}
+
 enum shim_detect
 shim_detect(struct shim_work *w)
 {
     size_t want;
+    enum shim_client c = SHIM_CLIENT_MORE;
     if (w->plain) {
         return SHIM_DETECT_PLAIN;
     }
-    long r = sys_recv(w->fd, w->in, sizeof(w->in), MSG_PEEK | MSG_DONTWAIT);
+    long r = look(w, &c, &want);
     if (r > 0) {
-        enum shim_client c = shim_inspect(w->in, (size_t)r, &want);
         if (c == SHIM_CLIENT_MORE && await_bytes(w, want)) {
             return SHIM_DETECT_WAIT;
+        }
+        if (c == SHIM_CLIENT_MORE) {
+            (void)look(w, &c, &want);
         }
         end_wait(w);
         return c == SHIM_CLIENT_PLAIN || c == SHIM_CLIENT_OWN ? SHIM_DETECT_PLAIN : SHIM_DETECT_TLS;

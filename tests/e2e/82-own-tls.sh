@@ -15,6 +15,11 @@ fetch() { # WHAT CMD...: what came of /proto, and of a larger file
     shift
     echo "$what: $("$@" "$(web $HOST proto)" 2>&1 | tail -1) $("$@" "$(web $HOST big)" 2>/dev/null | sum)"
 }
+s_client() {
+    rm -f said # at the end of its input it may end without a word
+    until_ok 10 grep -q Verif said | openssl s_client -connect 127.0.0.1:18820 -CAfile cert.pem -brief "$@" >said 2>&1
+    echo "s_client $*: $(grep -E 'Verif|version' said || cat said)"
+}
 
 body() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem \
@@ -61,6 +66,18 @@ c.load_cert_chain('cert.pem', 'key.pem')
 s.socket = c.wrap_socket(s.socket, server_side=True, do_handshake_on_connect=False)
 s.serve_forever()
 P
+    # Who speaks first, in one thread that then waits for all that comes.
+    cat >first.py <<'P'
+import socket
+l = socket.create_server(('127.0.0.1', 18822))
+while True:
+    s, _ = l.accept()
+    s.sendall(b'220 ready\r\n')
+    n = 0
+    while d := s.recv(100): n += len(d)
+    s.sendall(b'%d\n' % n)
+    s.close()
+P
     # The hello in pieces, each of them there before the next one goes; half of it, and a while; half, and the end.
     cat >pieces.py <<'P'
 import os, socket, ssl, sys, time
@@ -80,7 +97,22 @@ def run(s, i, o, step):
         except ssl.SSLWantReadError:
             s.sendall(o.read())
             i.write(s.recv(65536))
+def spins():
+    before, at = spent(), time.monotonic()
+    time.sleep(1) # what it does meanwhile is judged
+    return spent() - before > 0.5 * (time.monotonic() - at)
+def spent():
+    with open('/proc/%d/stat' % pid) as f: return sum(map(int, f.read().rsplit(')')[1].split()[11:13])) / os.sysconf('SC_CLK_TCK')
 s, t, i, o, hello = begin()
+if port == 18822:
+    s.sendall(hello[:size])
+    print('spins', spins())
+    s.sendall(hello[size:])
+    s.shutdown(socket.SHUT_WR)
+    got = b''
+    while d := s.recv(100): got += d
+    print(got == b'220 ready\r\n%d\n' % len(hello))
+    sys.exit()
 for k in range(0, 50):
     s.sendall(hello[k * size:(k + 1) * size])
     while s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[24:28] != bytes(4): time.sleep(0.001) # tcpi_unacked
@@ -89,13 +121,9 @@ run(s, i, o, t.do_handshake)
 t.write(b'GET /proto HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
 s.sendall(o.read())
 print(run(s, i, o, lambda: t.read(65536)).split()[1].decode())
-def spent():
-    with open('/proc/%d/stat' % pid) as f: return sum(map(int, f.read().rsplit(')')[1].split()[11:13])) / os.sysconf('SC_CLK_TCK')
 s, t, i, o, hello = begin()
 s.sendall(hello[:len(hello) // 2])
-before, at = spent(), time.monotonic()
-time.sleep(1) # what it does meanwhile is judged
-print('spins', spent() - before > 0.5 * (time.monotonic() - at))
+print('spins', spins())
 s.shutdown(socket.SHUT_WR)
 print('end', s.recv(100))
 P
@@ -104,6 +132,9 @@ P
     bg server $RUN python3 server.py
     local server=$BG worker
     listening 18821 || return 1
+    bg first $RUN python3 first.py
+    local first=$BG
+    listening 18822 || return 1
     worker=$(ps -o pid= --ppid "$(cat nginx.pid)" | head -1)
     local HOST=localhost ca="--cacert cert.pem"
     for HOST in localhost 127.0.0.1; do
@@ -114,13 +145,16 @@ P
     HOST=localhost
     fetch 'only a name' curl -sS $ca --no-alpn
     fetch wget wget -qO- --ca-certificate cert.pem
-    echo "s_client: $(openssl s_client -connect 127.0.0.1:18820 -servername localhost -CAfile cert.pem -brief </dev/null 2>&1 | grep -E 'Verif|version')"
-    echo "alpn: $(openssl s_client -connect 127.0.0.1:18820 -alpn h2 -CAfile cert.pem -brief </dev/null 2>&1 | grep -E 'Verif|version')"
+    s_client -servername localhost
+    s_client -alpn h2
     echo "python: $(curl -sS $ca https://localhost:18821/) $(wget -qO- --ca-certificate cert.pem https://localhost:18821/)"
     echo "plain: $(curl -sS http://127.0.0.1:18820/ | grep -o '<title>.*</title>')"
     local size
     for size in 1 4 10; do
         echo "by $size: $(python3 pieces.py 18820 "$worker" $size 2>&1 | tr '\n' ' ')"
+    done
+    for size in 1 3 100; do
+        echo "first $size: $(python3 pieces.py 18822 "$first" $size 2>&1 | tr '\n' ' ')"
     done
     echo "by 7: $(python3 pieces.py 18821 "$server" 7 2>&1 | tr '\n' ' ')"
     # Clients of the mesh, theirs inside of ours.
