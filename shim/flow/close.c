@@ -410,6 +410,18 @@ shutdown_real(int fd, int how, bool said_goodbye)
     return r;
 }
 
+static void
+note_spoke(const struct shim_slot *s)
+{
+    if (shim_work_enter()) {
+        struct shim_work *w = shim_work_of(s);
+        if (w) {
+            shim_hs_spoke(w);
+        }
+        shim_work_leave();
+    }
+}
+
 /* Ends the send side: now, or as soon as what stands before it has gone. */
 static int
 shutdown_write(int fd, struct shim_slot *s, int how)
@@ -430,6 +442,7 @@ shutdown_write(int fd, struct shim_slot *s, int how)
     }
     atomic_fetch_or(&s->flags, SHIM_SF_FIN_DUE);
     shim_work_tail(s, fd);
+    note_spoke(s);
     shim_work_drive_slot(s);
     /* SHUT_RD now would cut a handshake off: talk.c does it afterwards. */
     return how == SHUT_RDWR && shim_slot_phase(s) >= SHIM_PHASE_OPEN

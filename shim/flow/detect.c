@@ -33,65 +33,93 @@ ask_registry(struct shim_work *w)
     return w->may_be_plain ? SHIM_DETECT_PLAIN : SHIM_DETECT_WAIT;
 }
 
+static bool
+set_lowat(const struct shim_work *w, int val)
+{
+    return sys_setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &val, sizeof(val)) == 0;
+}
+
+static int
+lowat(const struct shim_work *w)
+{
+    int val = 1;
+    socklen_t len = sizeof(val);
+    (void)sys_getsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &val, &len);
+    return val;
+}
+
+static bool
+has_ended(const struct shim_work *w)
+{
+    struct pollfd p = {w->fd, POLLRDHUP, 0};
+    return sys_poll(&p, 1, 0) != 0;
+}
+
 /* Until `want` bytes are there the socket is not to be readable: who waits would come back for nothing. The end is
- * readable all the same. False: it has come, perhaps behind the rest, or cannot be waited for. */
+ * readable all the same, and so is what fills half the buffer [tcp_set_rcvlowat]. The program's own value, from before or
+ * of now, comes back when it is told. Where a filter forbids that, who waits spins. False: nothing more is to be waited
+ * for, but perhaps more is here by now. */
 static bool
 await_bytes(struct shim_work *w, size_t want)
 {
     struct shim_slot *s = shim_hs_slot(w);
-    struct pollfd p = {w->fd, POLLRDHUP, 0};
-    int val = (int)want;
-    w->answered = true;         /* it must go on */
-    w->detect_at = SHIM_NEVER; /* and is not silent */
-    if (s->rx_lowat != want && sys_setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &val, sizeof(val)) != 0) {
-        return false;
+    struct pollfd p = {w->fd, POLLIN | POLLRDHUP, 0};
+    int now = lowat(w);
+    if (!w->awaited || now != (int)s->rx_lowat) {
+        w->own_lowat = now;
     }
-    s->rx_lowat = (uint32_t)want;
+    if (w->awaited != want || now != (int)s->rx_lowat) {
+        w->awaited = (uint32_t)want;
+        if (!set_lowat(w, (int)want)) {
+            return !has_ended(w);
+        }
+        s->rx_lowat = (uint32_t)lowat(w);
+    }
     return sys_poll(&p, 1, 0) == 0;
 }
 
 static void
 end_wait(struct shim_work *w)
 {
-    static const int one = 1;
     struct shim_slot *s = shim_hs_slot(w);
-    if (s->rx_lowat > 1) {
-        (void)sys_setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
-        s->rx_lowat = 1;
+    if (w->awaited && lowat(w) == (int)s->rx_lowat) {
+        (void)set_lowat(w, w->own_lowat);
     }
+    w->awaited = s->rx_lowat = 0;
 }
 
-static long
-look(struct shim_work *w, enum shim_client *c, size_t *want)
+static enum shim_detect
+not_yet(struct shim_work *w)
 {
-    long r = sys_recv(w->fd, w->in, sizeof(w->in), MSG_PEEK | MSG_DONTWAIT);
-    if (r > 0) {
-        *c = shim_inspect(w->in, (size_t)r, want);
+    enum shim_detect d = w->spoke && shim_now() >= w->detect_at ? ask_registry(w) : SHIM_DETECT_WAIT;
+    if (d == SHIM_DETECT_PLAIN || !w->may_be_plain) {
+        end_wait(w);
     }
-    return r;
+    return d;
 }
 
+/* A hello that is not whole and never will be is the program's to make something of. One for which there is no room goes
+ * by what is there of it. */
 enum shim_detect
 shim_detect(struct shim_work *w)
 {
-    size_t want;
     enum shim_client c = SHIM_CLIENT_MORE;
+    size_t want;
+    long r, seen = 0;
     if (w->plain) {
         return SHIM_DETECT_PLAIN;
     }
-    long r = look(w, &c, &want);
-    if (r > 0) {
+    while (c == SHIM_CLIENT_MORE && (r = sys_recv(w->fd, w->in, sizeof(w->in), MSG_PEEK | MSG_DONTWAIT)) > seen) {
+        seen = r;
+        c = shim_inspect(w->in, (size_t)r, &want);
         if (c == SHIM_CLIENT_MORE && await_bytes(w, want)) {
-            return SHIM_DETECT_WAIT;
+            return not_yet(w);
         }
-        if (c == SHIM_CLIENT_MORE) {
-            (void)look(w, &c, &want);
-        }
+    }
+    if (seen > 0) {
         end_wait(w);
-        return c == SHIM_CLIENT_PLAIN || c == SHIM_CLIENT_OWN ? SHIM_DETECT_PLAIN : SHIM_DETECT_TLS;
+        bool plain = c == SHIM_CLIENT_PLAIN || c == SHIM_CLIENT_OWN || (c == SHIM_CLIENT_MORE && has_ended(w));
+        return plain ? SHIM_DETECT_PLAIN : SHIM_DETECT_TLS;
     }
-    if (r == 0 || r != -EAGAIN) {
-        return SHIM_DETECT_GONE;
-    }
-    return w->spoke && shim_now() >= w->detect_at ? ask_registry(w) : SHIM_DETECT_WAIT;
+    return r == -EAGAIN ? not_yet(w) : SHIM_DETECT_GONE;
 }

@@ -132,6 +132,13 @@ go_plain(struct shim_work *w)
     if (shim_slot_has(s, SHIM_SF_FIN_DUE)) {
         (void)sys_call(SYS_shutdown, w->fd, SHUT_WR, 0, 0);
     }
+    if (shim_slot_has(s, SHIM_SF_RX_SHUT)) {
+        (void)sys_call(SYS_shutdown, w->fd, SHUT_RD, 0, 0);
+    }
+    if (w->helper) {
+        shim_slot_free(s); /* who has got it finds a plain one */
+        return true;
+    }
     if (w->owned) {
         return true; /* dropped and closed */
     }
@@ -184,7 +191,7 @@ set_expiry(struct shim_work *w, uint64_t now)
     if (w->expires_at != SHIM_NEVER && (!flight || w->patient)) {
         return;
     }
-    if (!w->answered && (!shim_hs_is_server(w) || w->may_be_plain)) {
+    if (!w->answered && !w->awaited && (!shim_hs_is_server(w) || w->may_be_plain)) {
         return;
     }
     struct mesh_snap snap = shim_link_snapshot();
@@ -456,6 +463,19 @@ shim_hs_deadline(const struct shim_work *w)
     return at;
 }
 
+void
+shim_hs_spoke(struct shim_work *w)
+{
+    if (shim_hs_is_server(w) && !w->spoke && w->may_be_plain && !w->detected) {
+        struct mesh_snap snap = shim_link_snapshot();
+        struct mesh_snap_settings set;
+        mesh_snap_settings(&snap, &set);
+        w->spoke = true;
+        w->detect_at = shim_now() + (uint64_t)set.detect_timeout_ms * 1000000;
+        w->ask_until = w->detect_at + (uint64_t)set.handshake_timeout_ms * 1000000;
+    }
+}
+
 size_t
 shim_hs_early(struct shim_work *w, const struct shim_iov *data)
 {
@@ -475,13 +495,6 @@ shim_hs_early(struct shim_work *w, const struct shim_iov *data)
     w->early_len += n;
     atomic_fetch_or(&s->flags,
                     SHIM_SF_EARLY | (w->early_len == SHIM_EARLY_MAX ? SHIM_SF_EARLY_FULL : 0));
-    if (shim_hs_is_server(w) && !w->spoke && w->may_be_plain && !w->detected) {
-        struct mesh_snap snap = shim_link_snapshot();
-        struct mesh_snap_settings set;
-        mesh_snap_settings(&snap, &set);
-        w->spoke = true;
-        w->detect_at = shim_now() + (uint64_t)set.detect_timeout_ms * 1000000;
-        w->ask_until = w->detect_at + (uint64_t)set.handshake_timeout_ms * 1000000;
-    }
+    shim_hs_spoke(w);
     return n;
 }

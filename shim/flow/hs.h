@@ -21,5 +21,7 @@ uint64_t shim_hs_deadline(const struct shim_work *w);
 
 /* Accepts plaintext before TLS is up: bytes taken, 0 when the buffer is full. The cursor stays. */
 size_t shim_hs_early(struct shim_work *w, const struct shim_iov *data);
+/* A server has something to say, its end too, that a client which is silent may wait for. */
+void shim_hs_spoke(struct shim_work *w);
 
 #endif

@@ -91,6 +91,8 @@ struct shim_work {
     size_t early_urgent; /* where the last urgent one of them ends, or 0 */
     size_t early_common; /* of which another process has a copy: what was there at the fork */
     bool inherited;      /* made by fork */
+    uint32_t awaited; /* so many first bytes tell what the client is; 0: not waited for (detect.c) */
+    int own_lowat;    /* SO_RCVLOWAT without that */
     uint32_t in_len, out_len, out_off;
     uint8_t in[SHIM_REC_MAX];
     uint8_t out[SHIM_HS_OUT];

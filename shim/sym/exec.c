@@ -91,20 +91,16 @@ lacks(struct plan *p)
     bool wanted = !p->off && (listed || !shim_env.exec_leave || p->region) && shim_env.preload[0];
     p->outside = wanted && sym_target_is_secure(p->path);
     p->preload = wanted && !listed && !p->outside;
-    if (p->outside) {
-        shim_log_info("%s is executed with other privileges than the caller's own: the loader drops LD_PRELOAD, and its "
-                      "connections are plaintext", p->path);
-        shim_stat_add(MESH_STAT_EXECS_OUTSIDE, 1);
-    }
     return p->preload || p->region;
 }
 
-/* It was not executed. */
 static void
-take_back(struct plan *p)
+note_outside(const struct plan *p)
 {
     if (p->outside) {
-        shim_stat_add(MESH_STAT_EXECS_OUTSIDE, (uint64_t)-1);
+        shim_log_info("%s: the loader drops LD_PRELOAD (set-user-ID, capabilities, or real and effective user differ): its "
+                      "connections will be plaintext", p->path);
+        shim_stat_add(MESH_STAT_EXECS_OUTSIDE, 1);
     }
 }
 
@@ -142,7 +138,8 @@ compose(struct plan *p, char *const *envp, char **out)
         char **own_ = alloca(((p).vars + ADDED + 1) * sizeof(char *));                 \
         compose(&(p), env, own_);                                                      \
         env = own_;                                                                    \
-    }
+    }                                                                                  \
+    note_outside(&(p))
 
 /* What is inherited can only go on under libmesh. */
 static void
@@ -159,10 +156,9 @@ prepare(struct plan *p, char *const *envp, const char *path)
 }
 
 static int
-failed(struct plan *p)
+failed(const struct plan *p)
 {
     int saved = errno;
-    take_back(p);
     shim_carry_undo(&p->carry);
     errno = saved;
     return -1;
@@ -311,9 +307,6 @@ spawn(spawn_fn real, pid_t *pid, const char *file, const char *path,
     if (r == 0) {
         COMPOSE(p, envp);
         r = real(pid, file, fa, attr, argv, env);
-        if (r != 0) {
-            take_back(&p);
-        }
     }
     shim_carry_undo_spawn(&p.carry, r == 0);
     errno = saved;
@@ -400,6 +393,7 @@ swap_environ(struct swap *s)
     (void)prepare_spawn(s->p, environ, "/bin/sh", false);
     s->before = environ;
     s->ours = lacks(s->p) ? malloc((s->p->vars + ADDED + 1) * sizeof(char *)) : NULL;
+    note_outside(s->p);
     if (s->ours) {
         compose(s->p, environ, s->ours);
         environ = s->ours;

@@ -5,12 +5,17 @@
 #include "shim/sym/target.h"
 
 #include <elf.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "shim/core/env.h"
@@ -33,27 +38,6 @@ sym_target_search(const char *file, char *path, size_t room)
     snprintf(path, room, "%s", file);
 }
 
-bool
-sym_target_is_secure(const char *path)
-{
-    struct stat st;
-    char cap[32];
-    uid_t uid = (uid_t)sys_call(SYS_geteuid, 0, 0, 0, 0);
-    gid_t gid = (gid_t)sys_call(SYS_getegid, 0, 0, 0, 0);
-    if (uid != (uid_t)sys_call(SYS_getuid, 0, 0, 0, 0) ||
-        gid != (gid_t)sys_call(SYS_getgid, 0, 0, 0, 0)) {
-        return true;
-    }
-    if (sys_call6(SYS_newfstatat, AT_FDCWD, (long)path, (long)&st, 0, 0, 0) != 0) {
-        return false; /* exec will say why */
-    }
-    if ((st.st_mode & S_ISUID && st.st_uid != uid) ||
-        ((st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st.st_gid != gid)) {
-        return true;
-    }
-    return sys_call(SYS_getxattr, path, "security.capability", cap, sizeof(cap)) > 0;
-}
-
 static long
 read_head(const char *path, char *buf, size_t n, long at)
 {
@@ -64,6 +48,51 @@ read_head(const char *path, char *buf, size_t n, long at)
     long r = sys_call(SYS_pread64, fd, buf, n, at);
     (void)sys_close(fd);
     return r;
+}
+
+/* [capabilities(7)] What it may inherit only gives it nothing of its own. */
+static bool
+has_capabilities(const char *path)
+{
+    struct vfs_ns_cap_data cap;
+    long n = sys_call(SYS_getxattr, path, "security.capability", &cap, sizeof(cap));
+    return n >= (long)XATTR_CAPS_SZ_1 &&
+           (cap.magic_etc & htole32(VFS_CAP_FLAGS_EFFECTIVE) || cap.data[0].permitted ||
+            (n >= (long)XATTR_CAPS_SZ_2 && cap.data[1].permitted));
+}
+
+/* Not of a script [execve(2)]. */
+static bool
+takes_set_id(const char *path)
+{
+    struct statfs fs;
+    char head[2] = {0};
+    if (read_head(path, head, sizeof(head), 0) == 2 && memcmp(head, "#!", 2) == 0) {
+        return false;
+    }
+    return sys_call(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0) != 1 &&
+           (sys_call(SYS_statfs, path, &fs, 0, 0) != 0 || !(fs.f_flags & ST_NOSUID));
+}
+
+/* As the kernel's cap_bprm_creds_from_file. */
+bool
+sym_target_is_secure(const char *path)
+{
+    struct stat st;
+    uid_t real = (uid_t)sys_call(SYS_getuid, 0, 0, 0, 0), uid = (uid_t)sys_call(SYS_geteuid, 0, 0, 0, 0);
+    gid_t gid = (gid_t)sys_call(SYS_getegid, 0, 0, 0, 0);
+    if (sys_call6(SYS_newfstatat, AT_FDCWD, (long)path, (long)&st, 0, 0, 0) != 0) {
+        return false; /* exec will say why */
+    }
+    if (uid != real || gid != (gid_t)sys_call(SYS_getgid, 0, 0, 0, 0)) {
+        return true;
+    }
+    if (((st.st_mode & S_ISUID && st.st_uid != uid) ||
+         ((st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st.st_gid != gid)) &&
+        takes_set_id(path)) {
+        return true;
+    }
+    return real != 0 && has_capabilities(path);
 }
 
 /* [elf(5)] A dynamic program names its loader; glibc's are called ld-linux*. */

@@ -17,8 +17,8 @@ enum shim_client {
     SHIM_CLIENT_OWN,   /* TLS that the program speaks itself */
 };
 
-/* b[0..n), n at least 1. *want is at most SHIM_REC_MAX. Of a hello in several records the first one tells; what is
- * no hello at all is the mesh's to refuse. */
+/* b[0..n), n at least 1. *want is at most SHIM_REC_MAX. What has been named is enough, whatever follows. Of a hello in
+ * several records the first one tells; what is no hello at all is the mesh's to refuse. */
 static inline enum shim_client
 shim_inspect(const uint8_t *b, size_t n, size_t *want)
 {
@@ -32,9 +32,8 @@ shim_inspect(const uint8_t *b, size_t n, size_t *want)
     if (len > SHIM_REC_PLAIN_MAX)
         return SHIM_CLIENT_MESH;
     *want = SHIM_REC_HEAD + len;
-    if (n < *want)
-        return SHIM_CLIENT_MORE;
-    struct shim_read r = {b + SHIM_REC_HEAD, len, false};
+    bool all = n >= *want;
+    struct shim_read r = {b + SHIM_REC_HEAD, (all ? *want : n) - SHIM_REC_HEAD, false};
     bool hello = shim_read_number(&r, 1) == CLIENT_HELLO;
     (void)shim_read_bytes(&r, 3 + 2 + 32); /* its length, version, random */
     (void)shim_read_vector(&r, 1);         /* session */
@@ -43,11 +42,11 @@ shim_inspect(const uint8_t *b, size_t n, size_t *want)
     (void)shim_read_bytes(&r, 2);          /* the extensions' length */
     while (hello && shim_read_more(&r)) {
         uint32_t type = shim_read_number(&r, 2);
-        (void)shim_read_vector(&r, 2);
         if (!r.bad && (type == SERVER_NAME || type == ALPN))
             return SHIM_CLIENT_OWN;
+        (void)shim_read_vector(&r, 2);
     }
-    return SHIM_CLIENT_MESH;
+    return all ? SHIM_CLIENT_MESH : SHIM_CLIENT_MORE;
 }
 
 #endif

@@ -6,7 +6,7 @@
  */
 /* run: modes thread fork */
 /* run: nomesh */
-#include "app.h"
+#include "app_bare.h"
 
 #define GREET 200000
 
@@ -21,27 +21,6 @@ greet(int fd)
     close(fd);
 }
 
-/* connect() by instruction. */
-static long
-bare_connect(int fd, const void *sa, long len)
-{
-#if defined(__x86_64__)
-    long r;
-    __asm__ volatile("syscall"
-                     : "=a"(r)
-                     : "a"(SYS_connect), "D"(fd), "S"(sa), "d"(len)
-                     : "rcx", "r11", "memory");
-    return r;
-#else
-    register long x8 __asm__("x8") = SYS_connect;
-    register long x0 __asm__("x0") = fd;
-    register long x1 __asm__("x1") = (long)sa;
-    register long x2 __asm__("x2") = len;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
-    return x0;
-#endif
-}
-
 static void
 listen_to(int unused)
 {
@@ -49,7 +28,7 @@ listen_to(int unused)
     int size = 4096, fd = (int)CK(socket(AF_INET, SOCK_STREAM, 0));
     (void)unused;
     CK(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size));
-    CK(bare_connect(fd, &app_addr, sizeof app_addr));
+    CK(app_bare_connect(fd));
     say("got %zu\n", app_get(fd, b, sizeof b));
     say("match %zu\n", app_match(b, sizeof b, 0));
     RES(send(fd, "thanks", 6, 0));
