@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/single_threaded.h>
 
 #include "shim/real.h"
 
@@ -322,11 +323,25 @@ set_mask(int how, const uint64_t *mask, uint64_t *old)
     (void)sys_call(SYS_rt_sigprocmask, how, mask, old, sizeof(*mask));
 }
 
+/* A signal that nobody handles is dropped when it is sent; but not while its thread blocks it, and then it ends other
+ * threads' calls with EINTR [kernel/signal.c: sig_ignored; signal(7)]. One comes by itself: a child's death. */
+static bool
+drops_sigchld(void)
+{
+    struct {
+        void (*handler)(int);
+        unsigned long flags, restorer;
+        uint64_t mask;
+    } now = {NULL, 0, 0, 0};
+    return !__libc_single_threaded && sys_call(SYS_rt_sigaction, SIGCHLD, 0, &now, sizeof(now.mask)) == 0 &&
+           now.handler == SIG_DFL;
+}
+
 uint64_t
 shim_signals_hold(void)
 {
-    uint64_t old = 0;
-    set_mask(SIG_BLOCK, &may_wait, &old);
+    uint64_t old = 0, mask = drops_sigchld() ? may_wait & ~BIT(SIGCHLD) : may_wait;
+    set_mask(SIG_BLOCK, &mask, &old);
     return old;
 }
 

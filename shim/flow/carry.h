@@ -46,13 +46,15 @@ void shim_carry_undo(const struct shim_carry *c);
 void shim_carry_refuse(struct shim_carry *c);
 
 /* posix_spawn, whose child is made inside libc. A connection is named in file actions: its handshake
- * ends here, one way or the other. */
-void shim_carry_give(int fd);
+ * ends here, one way or the other. `actions` is their address, NULL: there are none. */
+void shim_carry_give(int fd, const void *actions);
+/* These file actions are made anew, or gone. */
+void shim_carry_give_none(const void *actions);
 /* Can the next spawned program inherit a connection? */
-bool shim_carry_may_give(bool actions);
+bool shim_carry_may_give(const void *actions);
 /* 0, or EACCES: file actions may give a connection to a program that cannot be under libmesh, and it
  * cannot go to the kernel. */
-int shim_carry_prepare_spawn(struct shim_carry *c, bool can_follow, bool actions);
+int shim_carry_prepare_spawn(struct shim_carry *c, bool can_follow, const void *actions);
 void shim_carry_undo_spawn(const struct shim_carry *c, bool started);
 
 /* What the list of connections says of s goes with it, and is in our list from here on. */

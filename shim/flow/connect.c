@@ -176,7 +176,9 @@ connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t 
         if (lazy && was_told(fd)) {
             return shim_fail(EISCONN);
         }
+        uint32_t word = SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s));
         int no = shim_slot_errno(atomic_exchange(lazy ? &s->fail_errno : &s->so_error, 0));
+        (void)shim_conn_reset(fd, word); /* told once; the next one begins anew, as bare */
         return shim_fail(no ? no : ECONNABORTED);
     }
     case SHIM_PHASE_FREE:
@@ -185,7 +187,12 @@ connect_again(int fd, struct shim_slot *s, const struct sockaddr *sa, socklen_t 
     case SHIM_PHASE_FRESH:
         break;
     }
-    return shim_real.connect(fd, sa, len); /* 0 once, then EISCONN, as the kernel counts */
+    int r = shim_real.connect(fd, sa, len); /* 0 once, then EISCONN, as the kernel counts */
+    if (r < 0 && errno == ECONNABORTED) { /* reset, and the error is not the kernel's any more */
+        int no = shim_slot_errno(atomic_exchange(&s->so_error, 0));
+        errno = no ? no : errno;
+    }
+    return r;
 }
 
 /* Shows the connection's local address on the statistics page as soon as it has one. The server asks

@@ -250,6 +250,20 @@ drive_handshake(struct shim_work *w)
     return shim_slot_phase(s) == SHIM_PHASE_FAILED;
 }
 
+/* What was taken early goes nowhere any more: nobody's write waits for it. The kernel has told us the error, and tells it
+ * once only: the program's next call has it. */
+__attribute__((cold)) static void
+flush_failed(struct shim_work *w, int no)
+{
+    struct shim_slot *s = shim_hs_slot(w);
+    w->early_off = w->early_len;
+    atomic_fetch_and(&s->flags, ~(uint32_t)(SHIM_SF_EARLY | SHIM_SF_EARLY_FULL));
+    if (no != EPIPE && !w->owned) {
+        shim_stat_conn_broke(s, -no);
+        atomic_store(&s->so_error, no);
+    }
+}
+
 /* Bytes that were accepted early, in order, then the tail, then what close or shutdown asked. */
 static bool
 drive_open(struct shim_work *w)
@@ -286,6 +300,9 @@ drive_open(struct shim_work *w)
             }
         }
         done = r == 0;
+    }
+    if (r < 0 && r != -EAGAIN) {
+        flush_failed(w, (int)-r);
     }
     shim_lock_put(&s->tx_lock);
     if (done && w->helper) {

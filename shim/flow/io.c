@@ -195,6 +195,14 @@ unless_over(ssize_t r)
     return -EAGAIN;
 }
 
+/* The end, or an error of which work in the background heard first [flow/hs.c: flush_failed]. */
+__attribute__((cold)) static ssize_t
+ended(struct shim_slot *s, ssize_t r)
+{
+    int no = shim_slot_errno(atomic_exchange(&s->so_error, 0));
+    return no ? -no : r;
+}
+
 __attribute__((hot)) static ssize_t
 take(int fd, struct shim_slot *s, struct shim_iov *room, int flags)
 {
@@ -209,7 +217,7 @@ take(int fd, struct shim_slot *s, struct shim_iov *room, int flags)
         r = flags & MSG_PEEK ? shim_ktls_peek(fd, s, room) : shim_ktls_take(fd, s, room);
     }
     shim_lock_put(&s->rx_lock);
-    return unless_over(r);
+    return unless_over(r ? r : ended(s, r));
 }
 
 /* recv() of no bytes: waits for some, takes none. */
@@ -451,6 +459,7 @@ write_unshaped(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
         if (r == -ECONNRESET) {
             shim_rx_reset(s);
         }
+        r = r == -EPIPE ? ended(s, r) : r;
         return r == -EPIPE ? broken_pipe(fd, data, flags) : r;
     }
     case SHIM_PHASE_FREE:

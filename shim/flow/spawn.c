@@ -22,32 +22,47 @@
 
 /* Connections that were named in file actions, as descriptors' words; 0: none. In turn, the oldest is forgotten. */
 static _Atomic uint32_t given[SHIM_CARRY_LENT];
+static const void *_Atomic given_in[SHIM_CARRY_LENT]; /* which file actions */
 static _Atomic uint32_t given_next;
 
 void
-shim_carry_give(int fd)
+shim_carry_give(int fd, const void *actions)
 {
     shim_carry_settle(fd);
     if (shim_conn_slot(fd)) {
-        atomic_store(&given[atomic_fetch_add(&given_next, 1) % SHIM_CARRY_LENT], shim_fd_word(fd));
+        uint32_t i = atomic_fetch_add(&given_next, 1) % SHIM_CARRY_LENT;
+        atomic_store(&given[i], 0);
+        atomic_store(&given_in[i], actions);
+        atomic_store(&given[i], shim_fd_word(fd));
     }
 }
 
-/* Still one of this process's? */
+void
+shim_carry_give_none(const void *actions)
+{
+    for (unsigned i = 0; i < SHIM_CARRY_LENT && atomic_load(&given_next); i++) {
+        if (atomic_load(&given_in[i]) == actions) {
+            atomic_store(&given[i], 0);
+        }
+    }
+}
+
+/* In these file actions, and still one of this process's? */
 static struct shim_slot *
-given_slot(unsigned i)
+given_slot(unsigned i, const void *actions)
 {
     uint32_t word = atomic_load(&given[i]);
-    return word && shim_fdtab_other(word, -1) >= 0 ? shim_slot_current(SHIM_FD_INDEX(word)) : NULL;
+    bool here = word && atomic_load(&given_in[i]) == actions && shim_fdtab_other(word, -1) >= 0;
+    return here ? shim_slot_current(SHIM_FD_INDEX(word)) : NULL;
 }
 
 /* What file actions may give to a program that is not under libmesh goes to the kernel, all of it. */
 static bool
-give_away_given(void)
+give_away_given(const void *actions)
 {
     bool all = true;
     for (unsigned i = 0; i < SHIM_CARRY_LENT && atomic_load(&given_next); i++) {
-        struct shim_slot *s = given_slot(i);
+        struct shim_slot *s = given_slot(i, actions);
         if (s) {
             int fd = shim_fdtab_other(atomic_load(&given[i]), -1);
             all = fd >= 0 && shim_ktls_give_away(fd, s) && all;
@@ -57,10 +72,10 @@ give_away_given(void)
 }
 
 static bool
-any_given(void)
+any_given(const void *actions)
 {
     for (unsigned i = 0; i < SHIM_CARRY_LENT && atomic_load(&given_next); i++) {
-        if (given_slot(i)) {
+        if (given_slot(i, actions)) {
             return true;
         }
     }
@@ -68,7 +83,7 @@ any_given(void)
 }
 
 bool
-shim_carry_may_give(bool actions)
+shim_carry_may_give(const void *actions)
 {
     for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
         if ((shim_fd_kind(fd) == SHIM_FD_CONN || shim_fd_kind(fd) == SHIM_FD_FRESH) && shim_carry_is_inherited(fd) &&
@@ -76,7 +91,7 @@ shim_carry_may_give(bool actions)
             return true;
         }
     }
-    return actions && any_given();
+    return actions && any_given(actions);
 }
 
 /* One reference in nobody's name, which the child takes over. */
@@ -113,17 +128,17 @@ write_lent(struct shim_carry *c)
 }
 
 int
-shim_carry_prepare_spawn(struct shim_carry *c, bool can_follow, bool actions)
+shim_carry_prepare_spawn(struct shim_carry *c, bool can_follow, const void *actions)
 {
     memset(c, 0, sizeof(*c));
     c->fd = -1;
-    if (!can_follow && actions && !give_away_given()) {
+    if (!can_follow && actions && !give_away_given(actions)) {
         shim_stat_err(MESH_E_EXEC);
         shim_log_error("posix_spawn: %s", mesh_err_text(MESH_E_EXEC));
         return EACCES;
     }
     for (unsigned i = 0; i < SHIM_CARRY_LENT && actions && can_follow; i++) {
-        struct shim_slot *s = given_slot(i);
+        struct shim_slot *s = given_slot(i, actions);
         if (s) {
             lend(c, s);
         }

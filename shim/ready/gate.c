@@ -42,6 +42,7 @@ struct reg {
 };
 
 _Atomic int shim_gate_count;
+_Atomic uint32_t shim_gate_made;
 static struct reg *bucket[BUCKETS], *unused;
 static struct shim_private lock;
 
@@ -80,6 +81,7 @@ add(int epfd, int fd)
     unused = r->next;
     *r = (struct reg){.next = bucket[(unsigned)fd % BUCKETS], .set = set_of(epfd), .epfd = epfd, .fd = fd};
     bucket[(unsigned)fd % BUCKETS] = r;
+    atomic_fetch_add(&shim_gate_made, 1);
     atomic_fetch_add(&shim_gate_count, 1);
     return r;
 }
@@ -247,18 +249,43 @@ shim_gate_init(void)
     shim_work_on_change = shim_gate_update;
 }
 
+/* Gated from the first moment: who sleeps in this set must not be woken by what is hidden. */
+static int
+add_gated(int epfd, int fd, const struct epoll_event *ev)
+{
+    struct reg *r = add(epfd, fd);
+    if (!r) {
+        return -ENOMEM;
+    }
+    r->ev = *ev;
+    r->gated = true;
+    shim_io_watched(fd, ev->events & EPOLLET);
+    struct epoll_event mine = private_event(r);
+    int e = (int)ctl(epfd, EPOLL_CTL_ADD, fd, &mine);
+    if (e != 0) {
+        del(find(r->set, fd));
+    }
+    return e;
+}
+
 static int
 ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
 {
     struct reg **at = find(set_of(epfd), fd), *r = *at;
     bool gate = is_gated(fd);
     long e = 0;
+    if (op == EPOLL_CTL_ADD && ev && gate && !r && !(ev->events & EPOLLEXCLUSIVE)) { /* the kernel knows what goes with that */
+        return add_gated(epfd, fd, ev);
+    }
     if (op == EPOLL_CTL_DEL) {
         e = ctl(epfd, op, fd, ev);
         if (r) {
             del(at);
         }
         return (int)e;
+    }
+    if (op == EPOLL_CTL_MOD && r && r->gated && (r->ev.events | ev->events) & EPOLLEXCLUSIVE) {
+        return -EINVAL; /* as the kernel, which has ours without it */
     }
     if (op == EPOLL_CTL_MOD && r && r->gated) {
         r->ev = *ev;
@@ -307,6 +334,19 @@ shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
     return r;
 }
 
+/* Another descriptor, or process, keeps the connection in the set [epoll(7), Questions and answers]: what is told of it
+ * carries the program's data at least. */
+static void
+leave_behind(const struct reg *r)
+{
+    const struct shim_slot *s = shim_slot_current(SHIM_FD_INDEX(shim_fd_word(r->fd)));
+    if ((r->gated || r->passing) && s && shim_fd_is_mesh(r->fd) && atomic_load(&s->refs) > 1) {
+        struct epoll_event ev = r->ev;
+        (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+        (void)ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &ev);
+    }
+}
+
 void
 shim_gate_forget(int fd)
 {
@@ -323,6 +363,9 @@ shim_gate_forget(int fd)
                 (*at)->epfd = other;
             }
             if ((*at)->fd == fd || (within && other < 0)) {
+                if (!is_set) {
+                    leave_behind(*at);
+                }
                 del(at);
             } else {
                 at = &(*at)->next;

@@ -35,6 +35,14 @@ shim_gate_any(void)
 {
     return __builtin_expect(atomic_load_explicit(&shim_gate_count, memory_order_relaxed) > 0, 0);
 }
+/* How many there have ever been: the answer to a wait that began without any may hold events of ours if this has moved,
+ * though there are none left. */
+extern _Atomic uint32_t shim_gate_made;
+static inline uint32_t
+shim_gate_seen(void)
+{
+    return atomic_load_explicit(&shim_gate_made, memory_order_relaxed);
+}
 void shim_gate_init(void);
 /* epoll_ctl() on a TCP socket; 0 or -errno. */
 int shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev);

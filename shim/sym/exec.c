@@ -284,7 +284,7 @@ typedef int (*spawn_fn)(pid_t *, const char *, const posix_spawn_file_actions_t 
 /* The child's descriptors come into being inside libc. Only a followable program gets the region, and
  * only when a connection may really be among what it inherits. */
 static int
-prepare_spawn(struct plan *p, char *const *envp, const char *path, bool actions)
+prepare_spawn(struct plan *p, char *const *envp, const char *path, const void *actions)
 {
     look_at(p, envp, path);
     shim_listener_child();
@@ -303,7 +303,7 @@ spawn(spawn_fn real, pid_t *pid, const char *file, const char *path,
 {
     struct plan p;
     int saved = errno;
-    int r = prepare_spawn(&p, envp, path, fa != NULL);
+    int r = prepare_spawn(&p, envp, path, fa);
     if (r == 0) {
         COMPOSE(p, envp);
         r = real(pid, file, fa, attr, argv, env);
@@ -369,10 +369,24 @@ posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *fa, int fd, int to)
 {
     if (shim_fd_is_mesh(fd)) {
         int saved = errno;
-        shim_carry_give(fd);
+        shim_carry_give(fd, fa);
         errno = saved;
     }
     return shim_real.posix_spawn_file_actions_adddup2(fa, fd, to);
+}
+
+SHIM_EXPORT int
+posix_spawn_file_actions_init(posix_spawn_file_actions_t *fa)
+{
+    shim_carry_give_none(fa);
+    return shim_real.posix_spawn_file_actions_init(fa);
+}
+
+SHIM_EXPORT int
+posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *fa)
+{
+    shim_carry_give_none(fa);
+    return shim_real.posix_spawn_file_actions_destroy(fa);
 }
 
 /* libc's own spawning inside system() and popen() takes `environ`: if that lacks something it gets
@@ -390,7 +404,7 @@ swap_environ(struct swap *s)
     if (!s->p) {
         return;
     }
-    (void)prepare_spawn(s->p, environ, "/bin/sh", false);
+    (void)prepare_spawn(s->p, environ, "/bin/sh", NULL);
     s->before = environ;
     s->ours = lacks(s->p) ? malloc((s->p->vars + ADDED + 1) * sizeof(char *)) : NULL;
     note_outside(s->p);

@@ -201,23 +201,25 @@ epoll_slept(int epfd, struct epoll_event *ev, int n, int max, int ms, uint64_t s
 SHIM_EXPORT int
 epoll_wait(int epfd, struct epoll_event *ev, int max, int ms)
 {
+    uint32_t seen = shim_gate_seen();
     if (involved()) {
         return epoll_involved(epfd, ev, max, ms, NULL);
     }
     uint64_t start = ms > 0 ? shim_tick() : 0;
     int n = shim_real.epoll_wait(epfd, ev, max, ms);
-    return n <= 0 || !involved() ? n : epoll_slept(epfd, ev, n, max, ms, start, NULL);
+    return n <= 0 || (!involved() && shim_gate_seen() == seen) ? n : epoll_slept(epfd, ev, n, max, ms, start, NULL);
 }
 
 SHIM_EXPORT int
 epoll_pwait(int epfd, struct epoll_event *ev, int max, int ms, const sigset_t *mask)
 {
+    uint32_t seen = shim_gate_seen();
     if (involved()) {
         return epoll_involved(epfd, ev, max, ms, mask);
     }
     uint64_t start = ms > 0 ? shim_tick() : 0;
     int n = shim_real.epoll_pwait(epfd, ev, max, ms, mask);
-    return n <= 0 || !involved() ? n : epoll_slept(epfd, ev, n, max, ms, start, mask);
+    return n <= 0 || (!involved() && shim_gate_seen() == seen) ? n : epoll_slept(epfd, ev, n, max, ms, start, mask);
 }
 
 SHIM_EXPORT int
@@ -225,9 +227,10 @@ epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *t
              const sigset_t *mask)
 {
     int saved = errno;
+    uint32_t seen = shim_gate_seen();
     if (!involved()) {
         int n = shim_real.epoll_pwait2(epfd, ev, max, ts, mask);
-        if (n <= 0 || !involved()) {
+        if (n <= 0 || (!involved() && shim_gate_seen() == seen)) {
             return n;
         }
         n = shim_gate_strip(epfd, ev, n, max);
