@@ -149,7 +149,7 @@ struct shim_slot {
     uint32_t ahead_len; /* that record's length, 0: not known */
     _Atomic uint32_t rx_sleepers; /* readers asleep in a MSG_PEEK, without the lock */
     _Atomic uint8_t rx_offset;    /* SO_PEEK_OFF may be set: they wait for the lock first */
-    _Atomic uint8_t tuned;        /* KEPT: bits of flow/sockopt.c */
+    _Atomic uint8_t tuned;        /* bits of flow/sockopt.c */
     _Atomic uint8_t watched;      /* enum shim_watched */
     uint8_t rx_full; /* when the program last got data, there may have been more */
 

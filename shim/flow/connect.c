@@ -22,6 +22,7 @@
 #include "shim/flow/retry.h"
 #include "shim/flow/service.h"
 #include "shim/flow/shape.h"
+#include "shim/flow/sockopt.h"
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
@@ -236,6 +237,7 @@ connect_mesh(int fd, const struct sockaddr *sa, socklen_t len, const struct mesh
     }
     s->local = (struct mesh_addr){0};
     shim_stat_conn_new(s, w->service, 1);
+    shim_sockopt_fast_open(fd, s);
     int r = shim_real.connect(fd, sa, len), no = errno;
     if (r < 0 && no != EINPROGRESS && no != EINTR) {
         shim_stat_conn_note(s, 0, no);

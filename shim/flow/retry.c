@@ -22,6 +22,7 @@
 #include "shim/flow/hs_int.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/listener.h"
+#include "shim/flow/sockopt.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
 #include "shim/route/route.h"
@@ -119,15 +120,17 @@ sockaddr_of(const struct mesh_addr *a, int family, uint32_t scope, struct sockad
 /* connect(2) that does not wait. A blocking socket says O_NONBLOCK for the length of this call: a connect
  * that waited in the kernel could not be given up when its part of the time is over. */
 static int
-connect_now(int fd, const struct mesh_addr *to, const struct shim_attempts *t)
+connect_now(const struct shim_work *w, const struct shim_attempts *t)
 {
+    int fd = w->fd;
     struct sockaddr_storage sa;
-    socklen_t len = sockaddr_of(to, t->pick.family, t->scope, &sa);
+    socklen_t len = sockaddr_of(&w->to, t->pick.family, t->scope, &sa);
     long fl = sys_fcntl(fd, F_GETFL, 0);
     bool blocks = fl >= 0 && !(fl & O_NONBLOCK);
     if (blocks) {
         (void)sys_fcntl(fd, F_SETFL, fl | O_NONBLOCK);
     }
+    shim_sockopt_fast_open(fd, shim_hs_slot(w));
     int r = (int)sys_call(SYS_connect, fd, &sa, len, 0);
     if (blocks) {
         (void)sys_fcntl(fd, F_SETFL, fl);
@@ -167,7 +170,7 @@ begin_attempt(struct shim_work *w)
     shim_stat_add(MESH_STAT_ATTEMPTS, 1);
     shim_hs_slot(w)->local = (struct mesh_addr){0};
     list(w);
-    int r = connect_now(w->fd, &w->to, t);
+    int r = connect_now(w, t);
     if (r == 0 || r == -EINPROGRESS) {
         publish(w);
     }

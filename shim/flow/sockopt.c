@@ -17,6 +17,7 @@
 #define LEAST     1024u      /* bytes a second */
 
 enum { ALIVE, TIMEOUT, FIRST_TIME, IDLE = FIRST_TIME, INTERVAL, PROBES, OPTIONS };
+#define FAST_OPEN (1u << OPTIONS) /* in .tuned, too: the program had set TCP_FASTOPEN_CONNECT */
 static const struct {
     int level, opt;
 } tuned[OPTIONS] = {
@@ -192,6 +193,23 @@ shim_sockopt_push(int fd)
     if (!was) {
         (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &was, sizeof(was));
     }
+}
+
+void
+shim_sockopt_fast_open(int fd, struct shim_slot *s)
+{
+    int on = 0, off = 0;
+    socklen_t len = sizeof(on);
+    if (sys_getsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, &len) == 0 && on) {
+        (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &off, sizeof(off));
+        atomic_fetch_or(&s->tuned, (uint8_t)FAST_OPEN);
+    }
+}
+
+bool
+shim_sockopt_was_fast_open(const struct shim_slot *s, int level, int opt)
+{
+    return level == IPPROTO_TCP && opt == TCP_FASTOPEN_CONNECT && atomic_load(&s->tuned) & FAST_OPEN;
 }
 
 bool

@@ -26,6 +26,11 @@ void shim_sockopt_cork(void);
 /* What has been written of a handshake leaves now: the program's cork is for its own bytes, which wait for it. */
 void shim_sockopt_push(int fd);
 
+/* Before the kernel's connect(): data in the SYN would leave before TLS, and the connect be put off to the first write.
+ * TCP_FASTOPEN_CONNECT is without effect, as with a peer that does not know it [tcp(7)]; the program still reads it as set. */
+void shim_sockopt_fast_open(int fd, struct shim_slot *s);
+bool shim_sockopt_was_fast_open(const struct shim_slot *s, int level, int opt);
+
 /* False: it is the kernel's to answer, and to do. Else 0 or -1 with errno in *r, as the system call. */
 bool shim_sockopt_get(int fd, struct shim_slot *s, int level, int opt, void *val, socklen_t *len, int *r);
 bool shim_sockopt_set(int fd, struct shim_slot *s, int level, int opt, const void *val, socklen_t len, int *r);

@@ -235,10 +235,6 @@ getsockopt(int fd, int level, int opt, void *val, socklen_t *len)
 SHIM_EXPORT int
 setsockopt(int fd, int level, int opt, const void *val, socklen_t len)
 {
-    /* Data in the SYN would leave before TLS: accepted and without effect [tcp(7)]. */
-    if (level == IPPROTO_TCP && opt == TCP_FASTOPEN_CONNECT && shim_fresh_is(fd)) {
-        return 0;
-    }
     if (level == IPPROTO_TCP && opt == TCP_CORK) {
         shim_sockopt_cork();
     }
