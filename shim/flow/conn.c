@@ -219,12 +219,13 @@ is_left(struct shim_slot *s)
     return pid ? shim_lock_is_gone_since(pid, UINT32_MAX) : shim_slot_is_only(s, shim_fdtab_owner());
 }
 
-/* Its handshake can only go on in a process that is no more. */
+/* Its handshake can only go on in a process that is no more, which may have finished it before it left. */
 bool
 shim_conn_is_orphan(struct shim_slot *s)
 {
     uint32_t phase = (uint32_t)shim_slot_phase(s);
-    if ((phase != SHIM_PHASE_HANDSHAKE && (phase != SHIM_PHASE_CONNECTING || shim_work_has(s))) || !is_left(s)) {
+    if ((phase != SHIM_PHASE_HANDSHAKE && (phase != SHIM_PHASE_CONNECTING || shim_work_has(s))) || !is_left(s) ||
+        (uint32_t)shim_slot_phase(s) != phase) {
         return false;
     }
     atomic_store(&s->err, MESH_E_HOLDER_DIED);
