@@ -54,6 +54,13 @@ shim_audit_tx_plan(struct shim_slot *s, size_t len)
     atomic_store_explicit(&s->tx_plan, (uint32_t)len, memory_order_release);
 }
 
+/* Data has been sent on the open connection, or is being sent just now; to be asked without the lock. */
+static inline bool
+shim_audit_has_sent(const struct shim_slot *s)
+{
+    return atomic_load_explicit(&s->tx_plan, memory_order_relaxed) > 0;
+}
+
 static inline void
 shim_audit_tx_end(struct shim_slot *s)
 {

@@ -442,7 +442,7 @@ note_answer(int fd, const struct shim_slot *s)
     if (id) {
         shim_live_answered(id - 1);
     }
-    if (atomic_load_explicit(&s->tx_plan, memory_order_relaxed) > 0) { /* we have sent, and may be sending */
+    if (shim_audit_has_sent(s)) {
         (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
     }
 }

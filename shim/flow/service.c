@@ -10,6 +10,7 @@
 
 #include "shim/core/fdtab.h"
 #include "shim/core/stat.h"
+#include "shim/flow/audit.h"
 #include "shim/flow/breaker.h"
 #include "shim/flow/conn.h"
 #include "shim/flow/conn_int.h"
@@ -200,7 +201,7 @@ shim_service_peername(const struct shim_slot *s, struct sockaddr *sa, socklen_t 
 static bool
 is_untouched(const struct shim_slot *s)
 {
-    return shim_slot_phase(s) == SHIM_PHASE_OPEN && s->tx_seq == 0 && s->rx_plain == 0 &&
+    return shim_slot_phase(s) == SHIM_PHASE_OPEN && !shim_audit_has_sent(s) && s->rx_plain == 0 &&
            !shim_slot_has(s, SHIM_SF_SERVER);
 }
 

@@ -67,6 +67,25 @@ writer(int fd)
     signal(SIGPIPE, SIG_DFL);
 }
 
+static void
+leaver(int fd)
+{
+    (void)fd;
+}
+
+/* The reset that the very first write provoked is a pending error. */
+static void
+asker(int fd)
+{
+    char c = 'x';
+    RES(recv(fd, &c, 1, 0));
+    RES(send(fd, &c, 1, MSG_NOSIGNAL));
+    MUST(app_poll(fd, POLLPRI, APP_WAIT) & POLLERR);
+    say("SO_ERROR %s\n", app_so_error_name(fd));
+    say("SO_ERROR %s\n", app_so_error_name(fd));
+    RES(send(fd, &c, 1, MSG_NOSIGNAL));
+}
+
 /* The signal by default ends the process. */
 static void
 victim(int fd)
@@ -108,6 +127,7 @@ main(int argc, char **argv)
 {
     app_main(argc, argv);
     app_talk("writes", closer, writer);
+    app_talk("asks", leaver, asker);
     app_talk("default action", closer, victim);
     app_talk("server writes", writer, closer);
     app_talk("closed in the middle", middle_closer, middle_writer);
