@@ -22,11 +22,7 @@ http {
     sendfile on;
     tcp_nopush on;
     client_max_body_size 32m;
-    client_body_temp_path $WORK/tmp/body$1;
-    proxy_temp_path $WORK/tmp/proxy$1;
-    fastcgi_temp_path $WORK/tmp/fcgi$1;
-    uwsgi_temp_path $WORK/tmp/uwsgi$1;
-    scgi_temp_path $WORK/tmp/scgi$1;
+    $(nginx_paths $1)
     server {
         listen 127.0.0.1:$2;
         root $WORK/www;

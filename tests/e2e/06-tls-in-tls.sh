@@ -24,11 +24,7 @@ http {
     access_log off;
     ssl_certificate $WORK/cert.pem;
     ssl_certificate_key $WORK/key.pem;
-    client_body_temp_path $WORK/tmp/body;
-    proxy_temp_path $WORK/tmp/proxy;
-    fastcgi_temp_path $WORK/tmp/fcgi;
-    uwsgi_temp_path $WORK/tmp/uwsgi;
-    scgi_temp_path $WORK/tmp/scgi;
+    $(nginx_paths)
     server {
         listen 127.0.0.1:18443 ssl;
         ssl_protocols TLSv1.2;

@@ -19,11 +19,7 @@ events { worker_connections 1024; }
 http {
     access_log off;
     keepalive_requests 1000000;
-    client_body_temp_path $WORK/tmp/body;
-    proxy_temp_path $WORK/tmp/proxy;
-    fastcgi_temp_path $WORK/tmp/fcgi;
-    uwsgi_temp_path $WORK/tmp/uwsgi;
-    scgi_temp_path $WORK/tmp/scgi;
+    $(nginx_paths)
     server { listen 127.0.0.1:18140 backlog=511; location / { return 200 "mark-e2e-wrk-6a19\n"; } }
 }
 C

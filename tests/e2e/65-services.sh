@@ -147,8 +147,7 @@ body() {
     cat >ngx.conf <<N
 daemon off; master_process off; error_log $WORK/ngx.err error; pid $WORK/ngx.pid;
 events { worker_connections 64; }
-http { access_log off; upstream web { server 127.0.0.1:16400; } client_body_temp_path $WORK/tmp;
-  proxy_temp_path $WORK/tmp; fastcgi_temp_path $WORK/tmp; uwsgi_temp_path $WORK/tmp; scgi_temp_path $WORK/tmp;
+http { access_log off; upstream web { server 127.0.0.1:16400; } $(nginx_paths)
   server { listen 127.0.0.1:16410; location / { proxy_pass http://web; } } }
 N
     bg nginx $RUN nginx -c "$WORK/ngx.conf"

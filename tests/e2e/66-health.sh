@@ -42,8 +42,7 @@ web() { # PORT
     cat >"ngx$1.conf" <<N
 daemon off; master_process off; error_log $WORK/ngx$1.err error; pid $WORK/ngx$1.pid;
 events { worker_connections 64; }
-http { access_log off; client_body_temp_path $WORK/tmp; proxy_temp_path $WORK/tmp; fastcgi_temp_path $WORK/tmp;
-  uwsgi_temp_path $WORK/tmp; scgi_temp_path $WORK/tmp;
+http { access_log off; $(nginx_paths)
   server { listen 127.0.0.1:$1; root $WORK;
     location /healthz { if (-f $WORK/sick.$1) { return 503; } return 200; }
     location / { return 200 "mark-e2e-health-7c41 $1\n"; } } }
@@ -55,8 +54,7 @@ proxy() { # a process that is there all the time
     cat >ngx.conf <<N
 daemon off; master_process off; error_log $WORK/ngx.err error; pid $WORK/ngx.pid;
 events { worker_connections 64; }
-http { access_log off; upstream web { server 127.0.0.1:16700; } client_body_temp_path $WORK/tmp;
-  proxy_temp_path $WORK/tmp; fastcgi_temp_path $WORK/tmp; uwsgi_temp_path $WORK/tmp; scgi_temp_path $WORK/tmp;
+http { access_log off; upstream web { server 127.0.0.1:16700; } $(nginx_paths)
   server { listen 127.0.0.1:16710; location / { proxy_pass http://web; } } }
 N
     bg nginx $RUN nginx -c "$WORK/ngx.conf"

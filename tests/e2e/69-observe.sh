@@ -166,8 +166,7 @@ body() {
     cat >ngx.conf <<N
 daemon off; master_process off; error_log $WORK/ngx.err error; pid $WORK/ngx.pid;
 events { worker_connections 64; }
-http { access_log off; client_body_temp_path $WORK/tmp; proxy_temp_path $WORK/tmp;
-  fastcgi_temp_path $WORK/tmp; uwsgi_temp_path $WORK/tmp; scgi_temp_path $WORK/tmp; server_tokens off;
+http { access_log off; $(nginx_paths) server_tokens off;
   server { listen 127.0.0.1:16901; listen 127.0.0.1:16904; listen 127.0.0.1:16905; root $WORK/www; } }
 N
     bg nginx $RUN nginx -c "$WORK/ngx.conf"

@@ -33,8 +33,7 @@ web() { # N
     cat >"$WORK/n$1.conf" <<N
 daemon off; worker_processes 2; error_log $WORK/n$1.err error; pid $WORK/n$1.pid;
 events { worker_connections 128; }
-http { access_log off; client_body_temp_path $WORK/tmp; proxy_temp_path $WORK/tmp; fastcgi_temp_path $WORK/tmp;
-  uwsgi_temp_path $WORK/tmp; scgi_temp_path $WORK/tmp;
+http { access_log off; $(nginx_paths)
   server { listen 127.0.0.1:1750$1; location / { return 200 "ok\n"; } } }
 N
     bg "web$1" env LIBMESH_SERVICE=shop $RUN nginx -c "$WORK/n$1.conf"

@@ -79,8 +79,7 @@ start_nginx() {
 daemon off; master_process off; error_log $WORK/ngx.err error; pid $WORK/ngx.pid;
 events { worker_connections 64; }
 http { log_format up '\$upstream_status \$upstream_connect_time'; access_log $WORK/upstream up;
-  client_body_temp_path $WORK/tmp; proxy_temp_path $WORK/tmp; fastcgi_temp_path $WORK/tmp; uwsgi_temp_path $WORK/tmp;
-  scgi_temp_path $WORK/tmp; upstream web { server 127.0.0.1:17700; }
+  $(nginx_paths) upstream web { server 127.0.0.1:17700; }
   server { listen 127.0.0.1:17710; location / { proxy_pass http://web; proxy_next_upstream off; } } }
 N
     bg nginx $RUN nginx -c "$WORK/ngx.conf"

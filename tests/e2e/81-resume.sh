@@ -63,11 +63,7 @@ daemon off;
 events { worker_connections 256; }
 http {
     access_log off;
-    client_body_temp_path $WORK/tmp/body;
-    proxy_temp_path $WORK/tmp/proxy;
-    fastcgi_temp_path $WORK/tmp/fcgi;
-    uwsgi_temp_path $WORK/tmp/uwsgi;
-    scgi_temp_path $WORK/tmp/scgi;
+    $(nginx_paths)
     server { listen 127.0.0.1:18810; location / { return 200 "mark-e2e-resume-77c1\n"; } }
 }
 C

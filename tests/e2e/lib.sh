@@ -27,6 +27,7 @@
 #   until_ok SECONDS CMD... waits for a condition; so long on an idle machine
 #   as USER CMD...          runs as another user when root, as ourselves when not
 #   bytes N [SEED]          the same pseudo-random bytes each time
+#   nginx_paths [N]         for nginx's http { }: where its temporary files go
 #   svid NAME [OPTION...]   certs/NAME.{crt,key,pem} for a peer that is not ours (see ./svid)
 #   load N URL FILE         N clients fetch URL again and again and compare it with FILE
 #   load_more N             waits until each has got N more answers
@@ -135,6 +136,10 @@ bytes() {
         -iv "$(printf %032x "${2:-1}")" -in /dev/zero 2>/dev/null | head -c "$1"
 }
 sum() { sha256sum | cut -c1-16; }
+nginx_paths() {
+    local kind
+    for kind in client_body proxy fastcgi uwsgi scgi; do echo "${kind}_temp_path $WORK/tmp/$kind${1:-};"; done
+}
 
 load_one() {
     local n=0

@@ -28,11 +28,7 @@ daemon off;
 events { }
 http {
     access_log off;
-    client_body_temp_path $WORK/tmp/body;
-    proxy_temp_path $WORK/tmp/proxy;
-    fastcgi_temp_path $WORK/tmp/fcgi;
-    uwsgi_temp_path $WORK/tmp/uwsgi;
-    scgi_temp_path $WORK/tmp/scgi;
+    $(nginx_paths)
     server {
         listen 127.0.0.1:18230 ssl;
         ssl_protocols TLSv1.3;
