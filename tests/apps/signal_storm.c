@@ -72,7 +72,8 @@ connected(void)
     int fd = (int)CK(socket(AF_INET, SOCK_STREAM, 0));
     if (connect(fd, (struct sockaddr *)&app_addr, sizeof app_addr) != 0) {
         MUST(errno == EINTR && strcmp(app_mode, "eintr") == 0);
-        while (app_poll(fd, POLLOUT, 0) == 0)
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+        while (AGAIN(poll(&p, 1, 0)) == 0)
             ;
         MUST(app_so_error(fd) == 0);
     }
