@@ -60,7 +60,8 @@ struct shim_private {
     uint64_t mask; /* the holder's */
 };
 
-/* Signals wait (but for a child's death that nobody handles), as while one is held; the result is for the other one. They nest. */
+/* Signals wait, but for a child's death that nobody handles, as while one is held; the result is for the other one.
+ * They nest. */
 uint64_t shim_signals_hold(void);
 void shim_signals_release(uint64_t mask);
 
