@@ -65,8 +65,8 @@ meshd_verdict_ask(uint64_t netns, uid_t uid, uint16_t port)
     return v;
 }
 
-/* It listens: for the first time, or still, because somebody else has it. `now`: who was about to listen or
- * to close has done so; others are given a moment. */
+/* It listens: for the first time, or still, because somebody else has it. `now`: all who were about to listen
+ * or to close have done so; others are given a moment. */
 static bool
 stay(struct meshd_listener *l, bool now)
 {
@@ -152,7 +152,8 @@ void
 meshd_registry_unlisten(const struct meshd_peer *peer, const struct mesh_wire_unlisten_req *req)
 {
     struct meshd_listener *l = meshd_listener_find(req->netns, req->cookie);
-    if (!l || (peer->uid != 0 && peer->uid != l->e.uid)) {
+    bool left = l && meshd_left_closed(&l->left, peer->pid); /* a worker may have dropped its privileges */
+    if (!l || (!left && peer->uid != 0 && peer->uid != l->e.uid)) {
         return;
     }
     struct meshd_verdict v = meshd_verdict_ask(l->e.netns, l->e.uid, l->e.addr.port);
@@ -165,7 +166,7 @@ meshd_registry_unlisten(const struct meshd_peer *peer, const struct mesh_wire_un
         gone = true;
     }
     free(v.at);
-    if (gone || stay(l, true)) {
+    if (gone || stay(l, !meshd_left_is_closing(&l->left))) {
         meshd_registry_refresh();
     }
 }

@@ -2,8 +2,6 @@
  *
  * meshd_registry: a process's word, that it listens or lets go of a listener, see registry.c.
  */
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,32 +177,8 @@ on_holder(pid_t pid, uint64_t left, void *arg)
     if (left & MESH_PAGE_LISTENER(h->l->e.cookie)) {
         return 0;
     }
-    for (unsigned i = 0; i < MESHD_LEFT_MAX; i++) {
-        if (h->l->left[i] == pid) {
-            return 0;
-        }
-    }
-    h->any = true;
-    return 1;
-}
-
-/* False when there is no room for it. */
-static bool
-note_left(struct meshd_listener *l, pid_t pid)
-{
-    pid_t *place = NULL;
-    for (pid_t *p = l->left; p < l->left + MESHD_LEFT_MAX; p++) {
-        if (*p == pid) {
-            return true;
-        }
-        if (*p == 0 || (!place && kill(*p, 0) != 0 && errno == ESRCH)) {
-            place = !place || *p == 0 ? p : place;
-        }
-    }
-    if (place) {
-        *place = pid;
-    }
-    return place != NULL;
+    h->any = !meshd_left_has(&h->l->left, pid);
+    return h->any;
 }
 
 /* Children of fork hold it, too, and whoever has its page may be one; who has said that he let go of it,
@@ -215,7 +189,7 @@ meshd_registry_leave(const struct meshd_peer *peer, const struct mesh_wire_unlis
     struct meshd_listener *l = meshd_listener_find(req->netns, req->cookie);
     struct holders h = {.l = l};
     if (!l || !meshd_stats_visit_tree(peer, l->e.pid, l->e.uid, on_holder, &h) ||
-        !note_left(l, peer->pid) || h.any) {
+        !meshd_left_note(&l->left, peer->pid) || h.any) {
         return 0;
     }
     if (!l->e.leaving) {

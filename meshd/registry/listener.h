@@ -8,8 +8,7 @@
 
 #include <uthash.h>
 
-#define MESHD_LEFT_MAX 64u
-
+#include "meshd/registry/left.h"
 #include "meshd/registry/registry.h"
 
 struct meshd_identity;
@@ -30,7 +29,7 @@ struct meshd_listener {
     uint32_t round;     /* of the last check */
     char *exe, *unit;   /* of who registered it, for the rules; NULL: not known */
     uint64_t ruled_by;  /* serial of the configuration that .e's weight, zone, region and labels are of */
-    pid_t left[MESHD_LEFT_MAX]; /* processes that said they let go of it; 0: free */
+    struct meshd_left left;
     uint64_t left_at;    /* the generation that says .e.leaving */
     uint64_t leaving_ns; /* monotonic: since when .e.leaving */
     UT_hash_handle hh;

@@ -334,6 +334,9 @@ shim_conn_close(int fd)
     if (!shim_fdtab_may_write() || kind == SHIM_FD_CLOSING) {
         return shim_real.close(fd);
     }
+    if (kind == SHIM_FD_LISTENER) {
+        return shim_listener_close(fd, word);
+    }
     int saved = errno;
     if (kind == SHIM_FD_CONN) {
         if (shim_work_items()) {
@@ -342,12 +345,8 @@ shim_conn_close(int fd)
         cookie = shim_work_items() ? shim_cookie(fd) : 0;
         detach(fd, word, &lives, &s);
     }
-    if (kind == SHIM_FD_LISTENER) {
-        shim_listener_closing(fd, word);
-    }
     closing = SHIM_FD_WORD(SHIM_FD_CLOSING, SHIM_FD_INDEX(word));
-    (void)shim_fdtab_set(fd, kind == SHIM_FD_CONN ? SHIM_FD_CLOSING : SHIM_FD_NONE,
-                         SHIM_FD_INDEX(word));
+    (void)shim_fdtab_set(fd, kind == SHIM_FD_CONN ? SHIM_FD_CLOSING : SHIM_FD_NONE, SHIM_FD_INDEX(word));
     errno = saved;
     int r = shim_real.close(fd);
     saved = errno;
@@ -360,8 +359,6 @@ shim_conn_close(int fd)
         if (lives && cookie) {
             linger_briefly(cookie);
         }
-    } else if (kind == SHIM_FD_LISTENER) {
-        shim_listener_closed(fd, word);
     } else if (kind == SHIM_FD_INHERITED) {
         shim_work_expect(-1);
     }

@@ -129,14 +129,48 @@ shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *limit)
     return (enum mesh_mode)l->mode;
 }
 
-void
-shim_listener_closing(int fd, uint32_t word)
+static int
+close_real(int fd)
+{
+    (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0); /* whoever accepts meanwhile: until now a listener's */
+    return shim_real.close(fd);
+}
+
+/* A child's close while the one who made the listener has it: no matter for meshd. The maker's own leave, which
+ * may overlap, is told on the page that somebody is under way until this one has closed. */
+static bool
+close_in_silence(int fd, const struct listener *l, uint64_t cookie, int *r)
+{
+    if (l->pid == sys_getpid()) {
+        return shim_stat_let_go(cookie, l->pid);
+    }
+    struct shim_deciding d = shim_stat_decide();
+    bool silent = shim_stat_let_go(cookie, l->pid);
+    if (silent) {
+        *r = close_real(fd);
+    }
+    shim_stat_decided(d);
+    return silent;
+}
+
+int
+shim_listener_close(int fd, uint32_t word)
 {
     const struct listener *l = &table[SHIM_FD_INDEX(word) % LISTENERS];
     uint64_t cookie = atomic_load(&l->cookie);
-    if (cookie && shim_fdtab_other(word, fd) < 0 && !shim_stat_let_go(cookie, l->pid)) {
-        shim_link_leave(cookie);
+    bool last = cookie && shim_fdtab_other(word, fd) < 0;
+    int r = 0, saved = errno;
+    if (!last || !close_in_silence(fd, l, cookie, &r)) {
+        if (last) {
+            shim_link_leave(cookie);
+        }
+        errno = saved;
+        r = close_real(fd);
     }
+    saved = errno;
+    shim_listener_closed(fd, word);
+    errno = saved;
+    return r;
 }
 
 /* Children of fork end without having closed what they inherited; it is their parent's to leave. When that

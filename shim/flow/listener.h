@@ -27,9 +27,9 @@ enum mesh_mode shim_listener_mode(uint32_t word, int fd, struct shim_limit_of *l
 /* The program waits for it with poll, select or epoll: told for all listeners of services with limits. */
 void shim_listener_polled(uint32_t word);
 bool shim_listener_is_polled(uint32_t word);
-/* A descriptor of the listener is about to be closed: if it is this process's last, no client is sent there
- * any more once this returns, and those that the kernel would refuse find another endpoint. Bounded. */
-void shim_listener_closing(int fd, uint32_t word);
+/* Closes a descriptor of the listener [close(2)]. If it is this process's last, no client is sent there any more
+ * before that, and those that the kernel would refuse find another endpoint. Bounded. */
+int shim_listener_close(int fd, uint32_t word);
 /* The same for all that this process made, at its end. */
 void shim_listener_exit(void);
 /* A descriptor of the listener is gone; withdraws it when it was this process's last. */

@@ -23,8 +23,7 @@
 
 #define KEPT     256
 #define HINT_MS  200
-#define LEAVE_TRIES    10u
-#define LEAVE_PAUSE_MS 2
+#define LEAVE_PAUSES 8u /* of 1 ms, and each twice the one before: 255 ms */
 
 static struct mesh_wire_listen_req kept[KEPT]; /* cookie 0: free */
 static struct shim_private lock;
@@ -152,8 +151,8 @@ hint(enum mesh_wire_type type, uint64_t cookie)
 void
 shim_link_leave(uint64_t cookie)
 {
-    for (unsigned tries = 0; hint(MESH_WIRE_LEAVE, cookie) > 0 && tries < LEAVE_TRIES; tries++) {
-        (void)sys_poll(NULL, 0, LEAVE_PAUSE_MS);
+    for (unsigned i = 0; hint(MESH_WIRE_LEAVE, cookie) > 0 && i < LEAVE_PAUSES; i++) {
+        (void)sys_poll(NULL, 0, 1 << i); /* nobody sleeps while he decides; on a full machine he may not run */
     }
 }
 

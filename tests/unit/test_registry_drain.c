@@ -294,17 +294,32 @@ START_TEST(not_while_it_is_closed)
 }
 END_TEST
 
+static pid_t
+sleeper(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    ck_assert_int_gt(child, 0);
+    return child;
+}
+
+static void
+end_sleeper(pid_t child)
+{
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+
 START_TEST(the_last_of_the_tree_leaves)
 {
     uint16_t port = 0;
     int fd = enlisted("127.0.0.1", &port);
     struct meshd_peer me = peer_of(getpid());
     struct mesh_wire_unlisten_req un = {sock_u64(fd, SO_NETNS_COOKIE), sock_u64(fd, SO_COOKIE)};
-    pid_t child = fork();
-    if (child == 0) {
-        pause();
-        _exit(0);
-    }
+    pid_t child = sleeper();
     struct meshd_peer its = peer_of(child);
     its.uid = me.uid + 1; /* it has dropped its privileges */
     struct mesh_page *m = attach(child);
@@ -313,10 +328,39 @@ START_TEST(the_last_of_the_tree_leaves)
     meshd_registry_leave(&its, &un);
     ck_assert(is_draining("127.0.0.1", port));
     m->pids[1] = 0;
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    end_sleeper(child);
     close(fd);
     ck_assert(becomes(port, false, 5000)); /* the kernel's word, without an unlisten */
+    meshd_stats_fini();
+}
+END_TEST
+
+/* Two leave, and the first to close sees that the kernel still shows what the other is about to close. */
+START_TEST(not_while_another_closes)
+{
+    uint16_t port = 0;
+    int fd = enlisted("127.0.0.1", &port);
+    struct meshd_peer me = peer_of(getpid());
+    struct mesh_wire_unlisten_req un = {sock_u64(fd, SO_NETNS_COOKIE), sock_u64(fd, SO_COOKIE)};
+    pid_t child = sleeper();
+    struct meshd_peer its = peer_of(child);
+    its.uid = me.uid + 1;
+    struct mesh_page *m = attach(child);
+    meshd_registry_leave(&me, &un);
+    meshd_registry_leave(&its, &un);
+    ck_assert(is_draining("127.0.0.1", port));
+    meshd_registry_unlisten(&me, &un);
+    ck_assert(is_draining("127.0.0.1", port));
+    meshd_registry_unlisten(&its, &un); /* now it is somebody else's */
+    ck_assert(!is_draining("127.0.0.1", port));
+    meshd_registry_leave(&its, &un);
+    ck_assert(is_draining("127.0.0.1", port));
+    m->pids[1] = 0;
+    end_sleeper(child); /* who died is not waited for */
+    meshd_registry_unlisten(&me, &un);
+    ck_assert(!is_draining("127.0.0.1", port));
+    close(fd);
+    meshd_registry_unlisten(&me, &un);
     meshd_stats_fini();
 }
 END_TEST
@@ -354,6 +398,7 @@ main(void)
     tcase_add_test(t, not_before_it_listens);
     tcase_add_test(t, not_while_it_is_closed);
     tcase_add_test(t, the_last_of_the_tree_leaves);
+    tcase_add_test(t, not_while_another_closes);
     tcase_add_test(t, who_left_by_the_page);
     return run_case("registry drain", t);
 }
