@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * shim_conn, the part about ends: close, shutdown, and fork's share of references.
+ * shim_conn, the part about close.
  *
  * Order in close(): the table's word becomes CLOSING, so that another thread's call does not find
  * a plain descriptor while the mesh connection is still behind it; then the real close; then the
@@ -8,112 +8,22 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
-#include <string.h>
-#include <sys/ioctl.h>
 
 #include "shim/core/fdtab.h"
-#include "shim/core/region.h"
 #include "shim/core/stat.h"
 #include "shim/flow/age.h"
-#include "shim/flow/audit.h"
 #include "shim/flow/conn.h"
 #include "shim/flow/fresh.h"
+#include "shim/flow/goodbye.h"
 #include "shim/flow/hs.h"
-#include "shim/flow/ident.h"
-#include "shim/flow/ktls.h"
-#include "shim/flow/limit.h"
 #include "shim/flow/listener.h"
-#include "shim/flow/retry.h"
-#include "shim/flow/rx.h"
 #include "shim/flow/shape.h"
-#include "shim/flow/tx.h"
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
 
 #define SILENT_NS UINT64_C(20000000)
 #define HIGH_FD 700 /* out of the way of programs that count on low numbers */
-
-/* Takes out control records. False: there is data that the program never read. */
-static bool
-clear_queue(int fd, struct shim_slot *s, bool try)
-{
-    bool unread = false;
-    if (shim_audit_rx(fd, s, try) == 0) {
-        shim_rx_drain_control(fd, s);
-        unread = s->rx_state != SHIM_RX_NONE || shim_slot_has(s, SHIM_SF_MARK);
-        shim_lock_put(&s->rx_lock);
-    }
-    return !unread;
-}
-
-/* The orderly end of an open connection whose last descriptor goes. A close with bytes unread is a
- * reset, which takes with it what the peer has not got yet; to bare TCP the peer's end is no byte, to
- * us it is a record. So our end goes out first, and what has come meanwhile is cleared away.
- * -EAGAIN: there is no room for it yet. `try`: other threads' calls are not waited for. */
-static int
-say_goodbye(int fd, struct shim_slot *s, bool try)
-{
-    int r = 0;
-    if (shim_slot_has(s, SHIM_SF_ABORT)) {
-        return 0;
-    }
-    /* With data unread the kernel resets, and the peer must see that and no orderly end. */
-    if (clear_queue(fd, s, try) && shim_audit_tx(fd, s, try) == 0) {
-        r = shim_tx_close_notify(fd, s);
-        shim_lock_put(&s->tx_lock);
-        if (r == 0 && sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0) == 0) {
-            (void)clear_queue(fd, s, try);
-        }
-    }
-    return r;
-}
-
-/* The same where the kernel encrypts. A look decrypts, and what is decrypted the kernel's close does not
- * count as unread: then the reset is ours to order. */
-static bool
-clear_queue_kernel(int fd, struct shim_slot *s, bool try)
-{
-    static const struct linger reset = {1, 0};
-    bool unread = false;
-    if (shim_audit_rx(fd, s, try) == 0) {
-        unread = shim_ktls_drain_control(fd, s);
-        shim_lock_put(&s->rx_lock);
-    }
-    if (unread) {
-        (void)sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-    }
-    return !unread;
-}
-
-/* What a program that is not under libmesh still does with it we cannot know: then the kernel's FIN is
- * the end. -EAGAIN: there is no room for ours yet. */
-static int
-say_goodbye_kernel(int fd, struct shim_slot *s, bool try)
-{
-    int r = 0;
-    if (shim_slot_has(s, SHIM_SF_ABORT | SHIM_SF_FOREIGN)) {
-        return 0;
-    }
-    if (clear_queue_kernel(fd, s, try) && shim_audit_tx(fd, s, try) == 0) {
-        r = shim_ktls_close_notify(fd, s);
-        shim_lock_put(&s->tx_lock);
-        if (r == 0 && sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0) == 0) {
-            (void)clear_queue_kernel(fd, s, try);
-        }
-    }
-    return r;
-}
-
-static int
-say_any_goodbye(int fd, struct shim_slot *s)
-{
-    enum shim_phase phase = shim_slot_phase(s);
-    return phase == SHIM_PHASE_OPEN     ? say_goodbye(fd, s, true)
-           : phase == SHIM_PHASE_KERNEL ? say_goodbye_kernel(fd, s, true)
-                                        : 0;
-}
 
 /* Keeps the connection under a number of our own until what the program wrote has gone. */
 static bool
@@ -162,7 +72,7 @@ end_last(int fd, struct shim_slot *s)
         shim_work_leave();
         return true; /* it had become plain */
     }
-    if (!w && say_any_goodbye(fd, s) == -EAGAIN) {
+    if (!w && shim_goodbye(fd, s, true) == -EAGAIN) {
         w = shim_work_new(s, fd);
     }
     if (w && !w->abandoned && !shim_slot_has(s, SHIM_SF_ABORT)) {
@@ -170,7 +80,7 @@ end_last(int fd, struct shim_slot *s)
     }
     if (w && !lives) {
         shim_work_drop(w);
-        (void)say_any_goodbye(fd, s);
+        (void)shim_goodbye(fd, s, true);
     }
     shim_work_leave();
     return lives;
@@ -392,210 +302,4 @@ shim_conn_replaced(int fd)
         shim_work_expect(-1);
     }
     errno = saved;
-}
-
-/* The peer had closed altogether, and close_notify, which is data, made it answer with a reset before
- * the FIN was out. To a FIN alone it would not have: the bare call succeeds. */
-static int
-shutdown_real(int fd, int how, bool said_goodbye)
-{
-    int saved = errno, r = shim_real.shutdown(fd, how);
-    if (r < 0 && errno == ENOTCONN && said_goodbye) {
-        errno = saved;
-        r = 0;
-    }
-    return r;
-}
-
-static void
-note_spoke(const struct shim_slot *s)
-{
-    if (shim_work_enter()) {
-        struct shim_work *w = shim_work_of(s);
-        if (w) {
-            shim_hs_spoke(w);
-        }
-        shim_work_leave();
-    }
-}
-
-/* Ends the send side: now, or as soon as what stands before it has gone. */
-static int
-shutdown_write(int fd, struct shim_slot *s, int how)
-{
-    int r = -EAGAIN;
-    shim_work_drive_slot(s);
-    if (shim_slot_phase(s) >= SHIM_PHASE_OPEN && !shim_slot_has(s, SHIM_SF_EARLY)) {
-        r = shim_audit_tx(fd, s, false);
-        if (r == 0) {
-            r = shim_slot_phase(s) == SHIM_PHASE_OPEN     ? shim_tx_close_notify(fd, s)
-                : shim_slot_phase(s) == SHIM_PHASE_KERNEL ? shim_ktls_close_notify(fd, s)
-                                                          : -EAGAIN;
-            shim_lock_put(&s->tx_lock);
-        }
-    }
-    if (r != -EAGAIN || shim_slot_phase(s) >= SHIM_PHASE_FAILED) {
-        return shutdown_real(fd, how, r == 0);
-    }
-    atomic_fetch_or(&s->flags, SHIM_SF_FIN_DUE);
-    shim_work_tail(s, fd);
-    note_spoke(s);
-    shim_work_drive_slot(s);
-    /* SHUT_RD now would cut a handshake off: talk.c does it afterwards. */
-    return how == SHUT_RDWR && shim_slot_phase(s) >= SHIM_PHASE_OPEN
-               ? shim_real.shutdown(fd, SHUT_RD)
-               : 0;
-}
-
-int
-shim_conn_shutdown(int fd, int how)
-{
-    struct shim_slot *s = shim_conn_slot(fd);
-    uint32_t word = shim_fd_word(fd);
-    if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_LISTENER && how != SHUT_WR) {
-        int saved = errno;
-        shim_link_leave(shim_cookie(fd)); /* it will not listen any more, either */
-        errno = saved;
-    }
-    if (!s || shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
-        return shim_real.shutdown(fd, how);
-    }
-    if (how == SHUT_RD && shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE) {
-        struct mesh_snap snap = shim_link_snapshot();
-        struct mesh_snap_settings set;
-        mesh_snap_settings(&snap, &set);
-        (void)shim_work_wait(NULL, 0, shim_now() + (uint64_t)set.accept_grace_ms * 1000000, NULL, s);
-    }
-    if (how == SHUT_RD || how == SHUT_RDWR) {
-        atomic_fetch_or(&s->flags, SHIM_SF_RX_SHUT);
-    }
-    if (how == SHUT_WR || how == SHUT_RDWR) {
-        return shutdown_write(fd, s, how);
-    }
-    return how == SHUT_RD && shim_slot_phase(s) < SHIM_PHASE_OPEN ? 0
-                                                                  : shim_real.shutdown(fd, how);
-}
-
-static void
-for_own_slots(void (*each)(struct shim_slot *s, uint32_t arg), uint32_t arg)
-{
-    for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
-        uint32_t word = shim_fd_word(fd);
-        struct shim_slot *s = word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN
-                                  ? shim_slot_current(SHIM_FD_INDEX(word))
-                                  : NULL;
-        if (s) {
-            each(s, arg);
-        }
-    }
-}
-
-static void
-count(struct shim_slot *s, uint32_t n)
-{
-    atomic_fetch_add(&s->refs, n);
-}
-
-static void
-name(struct shim_slot *s, uint32_t pid)
-{
-    if (pid && shim_region_index(s) == 0) {
-        shim_slot_name(s, (int)pid, 1);
-    } else {
-        atomic_store(&s->crowded, 1);
-    }
-}
-
-static _Atomic bool over;
-
-bool
-shim_conn_is_over(void)
-{
-    return atomic_load_explicit(&over, memory_order_relaxed);
-}
-
-/* What finds no room waits for it as after shutdown. */
-static void
-part(struct shim_slot *s, int fd, bool for_good)
-{
-    enum shim_phase phase = shim_slot_phase(s);
-    int r = 0;
-    shim_shape_leave(s);
-    if (for_good && shim_slot_is_only(s, shim_fdtab_owner())) {
-        shim_retry_leave(s); /* nobody closes it */
-        shim_limit_leave(s);
-    }
-    if ((phase != SHIM_PHASE_OPEN && phase != SHIM_PHASE_KERNEL) ||
-        !shim_slot_is_only(s, shim_fdtab_owner())) {
-        return; /* others go on with it */
-    }
-    if (for_good) {
-        shim_stat_conn_note(s, MESH_HOW_EXITED, 0);
-        r = phase == SHIM_PHASE_OPEN ? say_goodbye(fd, s, false) : say_goodbye_kernel(fd, s, false);
-    } else if (phase == SHIM_PHASE_OPEN) {
-        (void)clear_queue(fd, s, true);
-    }
-    if (r == -EAGAIN) {
-        atomic_fetch_or(&s->flags, SHIM_SF_FIN_DUE);
-        shim_work_tail(s, fd);
-    }
-}
-
-/* What this image inherited and never used, it only has to look after if something came: the engine
- * is not loaded yet. */
-static bool
-is_worth_it(int fd)
-{
-    int unread = 0;
-    return atomic_load(&shim_tls) || (sys_call(SYS_ioctl, fd, SIOCINQ, &unread, 0) == 0 &&
-                                      unread > 0 && shim_ident_engine() == MESH_OK);
-}
-
-void
-shim_conn_exit(bool for_good)
-{
-    if (for_good && !atomic_exchange(&over, true)) {
-        shim_listener_exit();
-    }
-    for (int fd = 0, end = shim_region() ? shim_fdtab_limit() : 0; fd < end; fd++) {
-        uint32_t word = shim_fd_word(fd);
-        struct shim_slot *s = word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN
-                                  ? shim_slot_current(SHIM_FD_INDEX(word))
-                                  : NULL;
-        if (s && is_worth_it(fd)) {
-            part(s, fd, for_good);
-        }
-        if (s && for_good && atomic_load(&s->endpoint) && shim_slot_is_only(s, shim_fdtab_owner())) {
-            struct mesh_page_conn *c = shim_stat_conn(s);
-            if (c) {
-                c->uncounted = 1; /* meshd would take it for one that it has to count again */
-            }
-            shim_retry_leave(s);
-        }
-    }
-}
-
-/* The child will hold every descriptor once more. Counted before, so that a close in the parent
- * right after fork does not see itself as the last; the child puts its name to it. */
-void
-shim_conn_before_fork(void)
-{
-    shim_fresh_share(false);
-    for_own_slots(count, 1);
-}
-
-void
-shim_conn_fork_failed(void)
-{
-    for_own_slots(count, (uint32_t)-1);
-}
-
-void
-shim_conn_forked(void)
-{
-    atomic_store(&over, false);
-    /* In another pid namespace our numbers are somebody else's. */
-    bool same = !shim_region() || shim_region_forked();
-    shim_lock_forked(!same);
-    for_own_slots(name, same ? (uint32_t)shim_fdtab_owner() : 0);
 }

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shim_goodbye, see goodbye.h; and shim_conn, the part about shutdown.
+ */
+#include "shim/flow/goodbye.h"
+
+#include <errno.h>
+
+#include "shim/core/fdtab.h"
+#include "shim/flow/audit.h"
+#include "shim/flow/conn.h"
+#include "shim/flow/hs.h"
+#include "shim/flow/ktls.h"
+#include "shim/flow/rx.h"
+#include "shim/flow/tx.h"
+#include "shim/flow/work.h"
+#include "shim/link/link.h"
+#include "shim/real.h"
+
+bool
+shim_goodbye_clear(int fd, struct shim_slot *s, bool try)
+{
+    bool unread = false;
+    if (shim_audit_rx(fd, s, try) == 0) {
+        shim_rx_drain_control(fd, s);
+        unread = s->rx_state != SHIM_RX_NONE || shim_slot_has(s, SHIM_SF_MARK);
+        shim_lock_put(&s->rx_lock);
+    }
+    return !unread;
+}
+
+static int
+say_goodbye(int fd, struct shim_slot *s, bool try)
+{
+    int r = 0;
+    if (shim_slot_has(s, SHIM_SF_ABORT)) {
+        return 0;
+    }
+    /* With data unread the kernel resets, and the peer must see that and no orderly end. */
+    if (shim_goodbye_clear(fd, s, try) && shim_audit_tx(fd, s, try) == 0) {
+        r = shim_tx_close_notify(fd, s);
+        shim_lock_put(&s->tx_lock);
+        if (r == 0 && sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0) == 0) {
+            (void)shim_goodbye_clear(fd, s, try);
+        }
+    }
+    return r;
+}
+
+/* The same where the kernel encrypts. A look decrypts, and what is decrypted the kernel's close does not
+ * count as unread: then the reset is ours to order. */
+static bool
+clear_queue_kernel(int fd, struct shim_slot *s, bool try)
+{
+    static const struct linger reset = {1, 0};
+    bool unread = false;
+    if (shim_audit_rx(fd, s, try) == 0) {
+        unread = shim_ktls_drain_control(fd, s);
+        shim_lock_put(&s->rx_lock);
+    }
+    if (unread) {
+        (void)sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    }
+    return !unread;
+}
+
+/* What a program that is not under libmesh still does with it we cannot know: then the kernel's FIN is
+ * the end. */
+static int
+say_goodbye_kernel(int fd, struct shim_slot *s, bool try)
+{
+    int r = 0;
+    if (shim_slot_has(s, SHIM_SF_ABORT | SHIM_SF_FOREIGN)) {
+        return 0;
+    }
+    if (clear_queue_kernel(fd, s, try) && shim_audit_tx(fd, s, try) == 0) {
+        r = shim_ktls_close_notify(fd, s);
+        shim_lock_put(&s->tx_lock);
+        if (r == 0 && sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0) == 0) {
+            (void)clear_queue_kernel(fd, s, try);
+        }
+    }
+    return r;
+}
+
+int
+shim_goodbye(int fd, struct shim_slot *s, bool try)
+{
+    enum shim_phase phase = shim_slot_phase(s);
+    return phase == SHIM_PHASE_OPEN     ? say_goodbye(fd, s, try)
+           : phase == SHIM_PHASE_KERNEL ? say_goodbye_kernel(fd, s, try)
+                                        : 0;
+}
+
+/* The peer had closed altogether, and close_notify, which is data, made it answer with a reset before
+ * the FIN was out. To a FIN alone it would not have: the bare call succeeds. */
+static int
+shutdown_real(int fd, int how, bool said_goodbye)
+{
+    int saved = errno, r = shim_real.shutdown(fd, how);
+    if (r < 0 && errno == ENOTCONN && said_goodbye) {
+        errno = saved;
+        r = 0;
+    }
+    return r;
+}
+
+static void
+note_spoke(const struct shim_slot *s)
+{
+    if (shim_work_enter()) {
+        struct shim_work *w = shim_work_of(s);
+        if (w) {
+            shim_hs_spoke(w);
+        }
+        shim_work_leave();
+    }
+}
+
+/* Ends the send side: now, or as soon as what stands before it has gone. */
+static int
+shutdown_write(int fd, struct shim_slot *s, int how)
+{
+    int r = -EAGAIN;
+    shim_work_drive_slot(s);
+    if (shim_slot_phase(s) >= SHIM_PHASE_OPEN && !shim_slot_has(s, SHIM_SF_EARLY)) {
+        r = shim_audit_tx(fd, s, false);
+        if (r == 0) {
+            r = shim_slot_phase(s) == SHIM_PHASE_OPEN     ? shim_tx_close_notify(fd, s)
+                : shim_slot_phase(s) == SHIM_PHASE_KERNEL ? shim_ktls_close_notify(fd, s)
+                                                          : -EAGAIN;
+            shim_lock_put(&s->tx_lock);
+        }
+    }
+    if (r != -EAGAIN || shim_slot_phase(s) >= SHIM_PHASE_FAILED) {
+        return shutdown_real(fd, how, r == 0);
+    }
+    atomic_fetch_or(&s->flags, SHIM_SF_FIN_DUE);
+    shim_work_tail(s, fd);
+    note_spoke(s);
+    shim_work_drive_slot(s);
+    /* SHUT_RD now would cut a handshake off: talk.c does it afterwards. */
+    return how == SHUT_RDWR && shim_slot_phase(s) >= SHIM_PHASE_OPEN
+               ? shim_real.shutdown(fd, SHUT_RD)
+               : 0;
+}
+
+int
+shim_conn_shutdown(int fd, int how)
+{
+    struct shim_slot *s = shim_conn_slot(fd);
+    uint32_t word = shim_fd_word(fd);
+    if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_LISTENER && how != SHUT_WR) {
+        int saved = errno;
+        shim_link_leave(shim_cookie(fd)); /* it will not listen any more, either */
+        errno = saved;
+    }
+    if (!s || shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
+        return shim_real.shutdown(fd, how);
+    }
+    if (how == SHUT_RD && shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE) {
+        struct mesh_snap snap = shim_link_snapshot();
+        struct mesh_snap_settings set;
+        mesh_snap_settings(&snap, &set);
+        (void)shim_work_wait(NULL, 0, shim_now() + (uint64_t)set.accept_grace_ms * 1000000, NULL, s);
+    }
+    if (how == SHUT_RD || how == SHUT_RDWR) {
+        atomic_fetch_or(&s->flags, SHIM_SF_RX_SHUT);
+    }
+    if (how == SHUT_WR || how == SHUT_RDWR) {
+        return shutdown_write(fd, s, how);
+    }
+    return how == SHUT_RD && shim_slot_phase(s) < SHIM_PHASE_OPEN ? 0
+                                                                  : shim_real.shutdown(fd, how);
+}
