@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between io.c, sendfile.c and splice.c only: the blocking rules of data calls.
+ * Between io.c, sendfile.c and splice.c only: the blocking rules of data calls (io_wait.c).
  */
 #ifndef SHIM_FLOW_IO_INT_H
 #define SHIM_FLOW_IO_INT_H
