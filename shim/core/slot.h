@@ -108,7 +108,7 @@ enum shim_urgent {
 #define SHIM_HOLDERS 4u
 
 /* Goes up with every change of struct shim_slot: an image of another build must not go on with it. */
-#define SHIM_SLOT_LAYOUT 9u
+#define SHIM_SLOT_LAYOUT 10u
 
 struct shim_slot {
     struct shim_lock rx_lock, tx_lock; /* outlive the content: see shim_slot_alloc */
@@ -119,7 +119,8 @@ struct shim_slot {
     _Atomic uint64_t holder[SHIM_HOLDERS]; /* who, since when, his share of refs: see slot.c */
     _Atomic uint64_t cookie;
     _Atomic uint32_t flags;
-    _Atomic uint32_t err; /* enum mesh_err, with FAILED or RX_DEAD */
+    _Atomic uint16_t err; /* enum mesh_err, with FAILED or RX_DEAD */
+    _Atomic uint16_t set; /* epoll's, that it was put into last: a descriptor + 1; 0: none, or not known */
     _Atomic int32_t so_error; /* errno that getsockopt(SO_ERROR) still has to report */
     _Atomic int32_t fail_errno; /* errno of a FAILED connection's next call, told once */
     _Atomic uint32_t hs_step; /* which copy of the handshake is the current one (fork) */

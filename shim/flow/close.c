@@ -16,6 +16,7 @@
 #include "shim/flow/fresh.h"
 #include "shim/flow/goodbye.h"
 #include "shim/flow/hs.h"
+#include "shim/flow/io.h"
 #include "shim/flow/listener.h"
 #include "shim/flow/shape.h"
 #include "shim/flow/work.h"
@@ -57,6 +58,7 @@ static bool
 end_last(int fd, struct shim_slot *s)
 {
     bool lives = false;
+    shim_io_leave_sets(fd, s);
     if (!shim_work_enter()) {
         return true; /* in a handler above the lock's holder: the sweep finds it */
     }

@@ -22,8 +22,12 @@ ssize_t shim_io_splice(int in, off_t *in_off, int out, off_t *out_off, size_t n,
 /* FIONREAD. */
 int shim_io_available(int fd);
 
-/* fd was put into a set of epoll, edge-triggered or not. Any thread. */
-void shim_io_watched(int fd, bool edge);
+/* fd was put into a set of epoll, edge-triggered or not; was taken out. Any thread. */
+void shim_io_watched(int fd, int epfd, bool edge);
+void shim_io_unwatched(int fd, int epfd);
+/* It is about to be closed, and is in no set from here on, whatever we still do with its socket: close() takes it out
+ * without a word to who sleeps on the set [epoll(7)], but shutdown() would wake him, and what lingers would be told of. */
+void shim_io_leave_sets(int fd, struct shim_slot *s);
 
 /* Before a call on another descriptor that may sleep: drives our work until fd is ready or nothing
  * is left to drive. 0, or -EINTR. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/time.h>
 
 #include "shim/core/fdtab.h"
@@ -24,12 +25,39 @@ shim_io_is_nonblocking(int fd, int flags)
     return fl >= 0 && (fl & O_NONBLOCK);
 }
 
+static uint16_t
+name_of(int epfd)
+{
+    return epfd < UINT16_MAX ? (uint16_t)(epfd + 1) : 0;
+}
+
 void
-shim_io_watched(int fd, bool edge)
+shim_io_watched(int fd, int epfd, bool edge)
 {
     struct shim_slot *s = shim_fd_kind(fd) == SHIM_FD_CONN ? shim_conn_slot(fd) : NULL;
     if (s) {
         atomic_fetch_or(&s->watched, edge ? SHIM_WATCHED_EDGE : SHIM_WATCHED_LEVEL);
+        atomic_store_explicit(&s->set, name_of(epfd), memory_order_relaxed);
+    }
+}
+
+void
+shim_io_unwatched(int fd, int epfd)
+{
+    struct shim_slot *s = shim_fd_kind(fd) == SHIM_FD_CONN ? shim_conn_slot(fd) : NULL;
+    uint16_t its = name_of(epfd);
+    if (s) {
+        (void)atomic_compare_exchange_strong(&s->set, &its, 0);
+    }
+}
+
+/* By fd's own number, and its file's end is near: should that descriptor lead to another set by now, nothing is lost. */
+void
+shim_io_leave_sets(int fd, struct shim_slot *s)
+{
+    int its = atomic_load_explicit(&s->set, memory_order_relaxed);
+    if (its && !shim_slot_has(s, SHIM_SF_FOREIGN)) {
+        (void)sys_call(SYS_epoll_ctl, its - 1, EPOLL_CTL_DEL, fd, NULL);
     }
 }
 

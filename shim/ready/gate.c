@@ -173,7 +173,7 @@ static bool
 sync_one(struct reg *r)
 {
     bool gate = is_gated(r->fd);
-    shim_io_watched(r->fd, r->ev.events & EPOLLET); /* it may have been no connection yet when it was put in */
+    shim_io_watched(r->fd, r->epfd, r->ev.events & EPOLLET); /* it may have been no connection yet when it was put in */
     if (gate) {
         struct epoll_event ev = private_event(r);
         if (r->gated) {
@@ -259,7 +259,7 @@ add_gated(int epfd, int fd, const struct epoll_event *ev)
     }
     r->ev = *ev;
     r->gated = true;
-    shim_io_watched(fd, ev->events & EPOLLET);
+    shim_io_watched(fd, epfd, ev->events & EPOLLET);
     struct epoll_event mine = private_event(r);
     int e = (int)ctl(epfd, EPOLL_CTL_ADD, fd, &mine);
     if (e != 0) {
@@ -329,7 +329,9 @@ shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
         shim_private_leave(&lock);
     }
     if (r == 0 && op != EPOLL_CTL_DEL) { /* so it can be read */
-        shim_io_watched(fd, ev->events & EPOLLET);
+        shim_io_watched(fd, epfd, ev->events & EPOLLET);
+    } else if (r == 0) {
+        shim_io_unwatched(fd, epfd);
     }
     return r;
 }
