@@ -205,9 +205,10 @@ meshd_registry_gone(pid_t pid, uint64_t starttime)
     bool changed = false;
     for (struct meshd_listener *l, *next = meshd_listener_first(); (l = next) != NULL;) {
         next = meshd_listener_next(l);
-        if (l->e.pid == pid && l->starttime == starttime) {
+        bool made = l->e.pid == pid && l->starttime == starttime;
+        if (made || (l->e.leaving && meshd_left_has(&l->left, pid))) { /* what exits says no more than that it leaves */
             l->seen = true;
-            changed |= check_one(l);
+            changed |= check_one(l) || stay(l, !meshd_left_is_closing(&l->left));
         }
     }
     if (changed) {

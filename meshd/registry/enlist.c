@@ -198,6 +198,9 @@ meshd_registry_leave(const struct meshd_peer *peer, const struct mesh_wire_unlis
         log_debug("leaving: endpoint %u of %s", l->e.id, l->e.service);
         meshd_registry_refresh();
         l->left_at = meshd_snapfile_generation();
+        if (meshd_proc_watch(peer->pid, peer->starttime) != MESH_OK) { /* it may be about to exit */
+            log_warn("cannot watch process %d; the sweep will", (int)peer->pid);
+        }
     }
     return meshd_stats_deciding(l->left_at, meshd_snapfile_generation());
 }

@@ -4,13 +4,13 @@
  */
 #include "meshd/registry/left.h"
 
-#include <errno.h>
-#include <signal.h>
+#include "meshd/base/proc.h"
 
+/* Or a zombie: that has closed everything, and may wait for its parent for ever. */
 static bool
 is_dead(pid_t pid)
 {
-    return kill(pid, 0) != 0 && errno == ESRCH;
+    return meshd_proc_starttime(pid) == 0;
 }
 
 /* Its index; MESHD_LEFT_MAX if it is not there. pid 0: of a free place. */

@@ -329,6 +329,33 @@ is_listener(int fd)
            sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) == 0 && proto == IPPROTO_TCP;
 }
 
+/* A port that bind() did not give is gone, though getsockname() still says it; listen() takes another one
+ * [net/ipv4/inet_hashtables.c: __inet_put_port]. EINVAL: it is still bound. */
+static void
+bind_again(int fd)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof(sa);
+    if (sys_call(SYS_getsockname, fd, &sa, &len, 0) == 0) {
+        ((struct sockaddr_in *)&sa)->sin_port = 0; /* where sin6_port is, too */
+        (void)sys_call(SYS_bind, fd, &sa, len, 0);
+    }
+}
+
+void
+shim_listener_look(int fd, bool listens)
+{
+    uint32_t word = shim_fd_word(fd);
+    struct listener *l = &table[SHIM_FD_INDEX(word) % LISTENERS];
+    if (word >> SHIM_FD_KIND_SHIFT == SHIM_FD_LISTENER && !l->fresh && shim_fdtab_may_write() && !is_listener(fd) &&
+        shim_fdtab_turn(word, SHIM_FD_FRESH)) {
+        shim_listener_closed(fd, word);
+        if (listens) {
+            bind_again(fd);
+        }
+    }
+}
+
 void
 shim_conn_inherited(int fd)
 {

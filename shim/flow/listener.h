@@ -32,6 +32,9 @@ bool shim_listener_is_polled(uint32_t word);
 int shim_listener_close(int fd, uint32_t word);
 /* The same for all that this process made, at its end. */
 void shim_listener_exit(void);
+/* The program is about to listen (`listens`) or to connect with it: one that shutdown(2) or connect(2) to AF_UNSPEC ended, and that
+ * listens no more, is a socket like a new one. Else nothing. */
+void shim_listener_look(int fd, bool listens);
 /* A descriptor of the listener is gone; withdraws it when it was this process's last. */
 void shim_listener_closed(int fd, uint32_t word);
 

@@ -24,6 +24,7 @@
 #define KEPT     256
 #define HINT_MS  200
 #define LEAVE_PAUSES 8u /* of 1 ms, and each twice the one before: 255 ms */
+#define LEAVE_TIRED  3u /* after one in vain: 7 ms; a process that is stopped as it decides is so for long */
 
 static struct mesh_wire_listen_req kept[KEPT]; /* cookie 0: free */
 static struct shim_private lock;
@@ -151,9 +152,13 @@ hint(enum mesh_wire_type type, uint64_t cookie)
 void
 shim_link_leave(uint64_t cookie)
 {
-    for (unsigned i = 0; hint(MESH_WIRE_LEAVE, cookie) > 0 && i < LEAVE_PAUSES; i++) {
-        (void)sys_poll(NULL, 0, 1 << i); /* nobody sleeps while he decides; on a full machine he may not run */
+    static _Atomic bool tired;
+    unsigned i = 0, most = atomic_load(&tired) ? LEAVE_TIRED : LEAVE_PAUSES;
+    bool any;
+    while ((any = hint(MESH_WIRE_LEAVE, cookie) > 0) && i < most) {
+        (void)sys_poll(NULL, 0, 1 << i++); /* nobody sleeps while he decides; on a full machine he may not run */
     }
+    atomic_store(&tired, any);
 }
 
 void

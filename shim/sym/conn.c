@@ -10,6 +10,7 @@
 
 #include "shim/core/env.h"
 #include "shim/flow/fresh.h"
+#include "shim/flow/listener.h"
 #include "shim/flow/sockopt.h"
 #include "shim/flow/urgent.h"
 #include "shim/ready/ready.h"
@@ -42,9 +43,20 @@ socketpair(int domain, int type, int protocol, int fd[2])
     return r;
 }
 
+static void
+look_again(int fd, bool listens)
+{
+    if (shim_fd_kind(fd) == SHIM_FD_LISTENER) {
+        int saved = errno;
+        shim_listener_look(fd, listens);
+        errno = saved;
+    }
+}
+
 SHIM_EXPORT int
 listen(int fd, int backlog)
 {
+    look_again(fd, true);
     if (!shim_fresh_is(fd) || !shim_fdtab_may_write()) {
         return shim_real.listen(fd, backlog);
     }
@@ -185,6 +197,7 @@ connect(int fd, const struct sockaddr *sa, socklen_t len)
     if (!shim_env.on) {
         return shim_real.connect(fd, sa, len);
     }
+    look_again(inet ? fd : -1, false);
     if (!inet || !is_tcp(fd)) {
         if (shim_fd_kind(fd) == SHIM_FD_CONN && sa && len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNSPEC) {
             return shim_conn_unspec(fd, sa, len);
@@ -209,7 +222,8 @@ connect(int fd, const struct sockaddr *sa, socklen_t len)
 SHIM_EXPORT int
 shutdown(int fd, int how)
 {
-    return shim_fd_is_mesh(fd) ? shim_conn_shutdown(fd, how) : shim_real.shutdown(fd, how);
+    bool known = shim_fd_is_mesh(fd) || shim_fd_kind(fd) == SHIM_FD_LISTENER;
+    return known ? shim_conn_shutdown(fd, how) : shim_real.shutdown(fd, how);
 }
 
 SHIM_EXPORT int

@@ -3,6 +3,7 @@
  * Exported symbols: the life of descriptors; and the constructor.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,19 +41,21 @@ close(int fd)
     return shim_conn_close(fd);
 }
 
-/* Only numbers that we know of need more than the kernel does by itself. */
+/* Only numbers that we know of need more than the kernel does by itself. Unlike close(), no cancellation point. */
 static void
 close_known(unsigned first, unsigned last)
 {
-    int end = shim_fdtab_limit();
+    int end = shim_fdtab_limit(), old;
     if (!shim_fdtab_may_write()) {
         return;
     }
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
     for (unsigned fd = first; fd <= last && fd < (unsigned)end; fd++) {
         if (shim_fd_word((int)fd)) {
             (void)close((int)fd);
         }
     }
+    (void)pthread_setcancelstate(old, NULL);
 }
 
 /* Around our own descriptor. */

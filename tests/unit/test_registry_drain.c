@@ -356,8 +356,34 @@ START_TEST(not_while_another_closes)
     meshd_registry_leave(&its, &un);
     ck_assert(is_draining("127.0.0.1", port));
     m->pids[1] = 0;
-    end_sleeper(child); /* who died is not waited for */
+    siginfo_t info;
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    meshd_registry_unlisten(&me, &un); /* who died is not waited for, even if nobody has asked for his end */
+    ck_assert(!is_draining("127.0.0.1", port));
+    end_sleeper(child);
+    close(fd);
     meshd_registry_unlisten(&me, &un);
+    meshd_stats_fini();
+}
+END_TEST
+
+/* What exits leaves, and says no more; somebody of whom nothing is known holds the listener. */
+START_TEST(who_ends_has_closed)
+{
+    uint16_t port = 0;
+    int fd = enlisted("127.0.0.1", &port);
+    struct meshd_peer me = peer_of(getpid());
+    struct mesh_wire_unlisten_req un = {sock_u64(fd, SO_NETNS_COOKIE), sock_u64(fd, SO_COOKIE)};
+    pid_t child = sleeper();
+    struct meshd_peer its = peer_of(child);
+    its.uid = me.uid + 1;
+    struct mesh_page *m = attach(child);
+    m->left[0] = MESH_PAGE_LISTENER(un.cookie);
+    meshd_registry_leave(&its, &un);
+    ck_assert(is_draining("127.0.0.1", port));
+    end_sleeper(child);
+    meshd_registry_gone(its.pid, its.starttime);
     ck_assert(!is_draining("127.0.0.1", port));
     close(fd);
     meshd_registry_unlisten(&me, &un);
@@ -399,6 +425,7 @@ main(void)
     tcase_add_test(t, not_while_it_is_closed);
     tcase_add_test(t, the_last_of_the_tree_leaves);
     tcase_add_test(t, not_while_another_closes);
+    tcase_add_test(t, who_ends_has_closed);
     tcase_add_test(t, who_left_by_the_page);
     return run_case("registry drain", t);
 }
