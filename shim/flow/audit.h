@@ -37,14 +37,14 @@ shim_audit_rx_end(struct shim_slot *s)
     atomic_store_explicit(&s->rx_busy, 0, memory_order_release);
 }
 
-/* Before records are sealed; then how long they are, before they are sent; then the end. `once`: a
+/* Before records are sealed; then how long they are, before they are sent (until then nothing leaves, and what stands there
+ * of the last ones says no more than that there were any); then the end. `once`: a
  * KeyUpdate, after which the keys change: sent in part or in whole it cannot be made up for. */
 static inline void
 shim_audit_tx_begin(struct shim_slot *s, uint64_t seq, bool once)
 {
     s->tx_begin = s->tx_raw;
     s->tx_seq = seq;
-    s->tx_plan = 0;
     atomic_store_explicit(&s->tx_busy, once ? 2 : 1, memory_order_release);
 }
 

@@ -105,6 +105,7 @@ drive_as(int fd, struct shim_slot *s)
         int number = w->fd;
         w->dormant = false;
         w->fd = fd;
+        shim_hs_spoke(w); /* the image may be the one that speaks first */
         bool done = shim_hs_drive(w);
         w->fd = number;
         if (done) {

@@ -91,6 +91,7 @@ shim_conn_undo(struct shim_work *w, int fd)
 {
     struct shim_slot *s = shim_slot_at(w->slot);
     if (shim_work_enter()) {
+        shim_sockopt_fast_open_again(fd, s);
         bool mine = shim_fd_word(fd) == SHIM_FD_WORD(SHIM_FD_CONN, w->slot) || shim_slot_has(s, SHIM_SF_COMMON);
         shim_work_drop(w);
         shim_retry_leave(s);
@@ -347,13 +348,14 @@ shim_conn_connect(int fd, const struct sockaddr *sa, socklen_t len, bool *gated)
 
 /* The connection s, if there is one, is a socket that connects to nobody. */
 static void
-forget(struct shim_slot *s)
+forget(int fd, struct shim_slot *s)
 {
     struct shim_work *w = s ? shim_work_of(s) : NULL;
     if (w) {
         shim_work_drop(w);
     }
     if (s) {
+        shim_sockopt_fast_open_again(fd, s);
         if (!shim_fresh_after(s)) {
             (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s)), SHIM_FD_FRESH);
             shim_conn_end(s);
@@ -372,7 +374,7 @@ shim_conn_reset(int fd, uint32_t word)
         if (was) {
             shim_retry_disconnect(fd);
         }
-        forget(s);
+        forget(fd, s);
         shim_work_leave();
     }
     return was;
@@ -386,7 +388,7 @@ shim_conn_unspec(int fd, const struct sockaddr *sa, socklen_t len)
     }
     int r = (int)sys_call(SYS_connect, fd, sa, len, 0);
     if (r == 0) {
-        forget(shim_conn_slot(fd));
+        forget(fd, shim_conn_slot(fd));
     }
     shim_work_leave();
     return r < 0 ? shim_fail(-r) : 0;

@@ -170,6 +170,9 @@ shim_conn_shutdown(int fd, int how)
     if (how == SHUT_WR || how == SHUT_RDWR) {
         return shutdown_write(fd, s, how);
     }
+    if (how == SHUT_RD && shim_slot_phase(s) == SHIM_PHASE_HANDSHAKE) {
+        note_spoke(s); /* who polls is to be told of the end, whether the client says something or not */
+    }
     return how == SHUT_RD && shim_slot_phase(s) < SHIM_PHASE_OPEN ? 0
                                                                   : shim_real.shutdown(fd, how);
 }

@@ -19,6 +19,7 @@
 #include "shim/flow/retry.h"
 #include "shim/flow/rx.h"
 #include "shim/flow/shape.h"
+#include "shim/flow/sockopt.h"
 #include "shim/flow/tx.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
@@ -65,6 +66,9 @@ forget(struct shim_work *w, enum shim_fd_kind kind)
 {
     struct shim_slot *s = shim_hs_slot(w);
     shim_retry_leave(s);
+    if (kind == SHIM_FD_FRESH) {
+        shim_sockopt_fast_open_again(w->fd, s);
+    }
     if (kind != SHIM_FD_FRESH || !shim_fresh_again(s)) {
         (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, w->slot), kind);
         shim_slot_free(s);

@@ -206,6 +206,15 @@ shim_sockopt_fast_open(int fd, struct shim_slot *s)
     }
 }
 
+void
+shim_sockopt_fast_open_again(int fd, const struct shim_slot *s)
+{
+    static const int on = 1;
+    if (atomic_load(&s->tuned) & FAST_OPEN) {
+        (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, sizeof(on));
+    }
+}
+
 bool
 shim_sockopt_was_fast_open(const struct shim_slot *s, int level, int opt)
 {

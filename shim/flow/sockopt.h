@@ -29,6 +29,8 @@ void shim_sockopt_push(int fd);
 /* Before the kernel's connect(): data in the SYN would leave before TLS, and the connect be put off to the first write.
  * TCP_FASTOPEN_CONNECT is without effect, as with a peer that does not know it [tcp(7)]; the program still reads it as set. */
 void shim_sockopt_fast_open(int fd, struct shim_slot *s);
+/* The socket is not connected any more: it is to be as the program had set it [tcp_disconnect]. */
+void shim_sockopt_fast_open_again(int fd, const struct shim_slot *s);
 bool shim_sockopt_was_fast_open(const struct shim_slot *s, int level, int opt);
 
 /* False: it is the kernel's to answer, and to do. Else 0 or -1 with errno in *r, as the system call. */

@@ -161,8 +161,8 @@ accept(int fd, struct sockaddr *sa, socklen_t *len)
 }
 
 /* A TCP socket that we did not see being made (inherited, received) counts too. */
-static bool
-is_tcp(int fd)
+bool
+sym_is_tcp(int fd)
 {
     int type = 0, proto = 0;
     socklen_t len = sizeof(type);
@@ -198,7 +198,7 @@ connect(int fd, const struct sockaddr *sa, socklen_t len)
         return shim_real.connect(fd, sa, len);
     }
     look_again(inet ? fd : -1, false);
-    if (!inet || !is_tcp(fd)) {
+    if (!inet || !sym_is_tcp(fd)) {
         if (shim_fd_kind(fd) == SHIM_FD_CONN && sa && len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNSPEC) {
             return shim_conn_unspec(fd, sa, len);
         }

@@ -13,7 +13,6 @@
 
 #include "shim/core/env.h"
 #include "shim/flow/beside.h"
-#include "shim/flow/fresh.h"
 #include "shim/flow/pass.h"
 #include "shim/link/wire.h"
 #include "shim/route/names.h"
@@ -272,7 +271,8 @@ fast_open(int fd, const struct iovec *iov, int cnt, int flags, const struct sock
           socklen_t len)
 {
     bool gated;
-    if (!sa || !shim_fresh_is(fd)) {
+    bool inet = sa && len >= sizeof(sa->sa_family) && (sa->sa_family == AF_INET || sa->sa_family == AF_INET6);
+    if (!inet || !shim_env.on || !sym_is_tcp(fd)) {
         return SHIM_PASS;
     }
     if (shim_conn_connect(fd, sa, len, &gated) != 0) {
@@ -400,10 +400,25 @@ leave(int fd, const struct mmsghdr *v, unsigned n)
     return n;
 }
 
+/* The first message connects; to what is connected the kernel sends none so. */
+static int
+fast_open_many(int fd, struct mmsghdr *v, int flags)
+{
+    ssize_t r = sendmsg(fd, &v->msg_hdr, flags);
+    if (r < 0) {
+        return -1;
+    }
+    v->msg_len = (unsigned)r;
+    return 1;
+}
+
 SHIM_EXPORT int
 sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 {
     SYM_MESH(fd, write_many(fd, v, n, flags));
+    if (flags & MSG_FASTOPEN && n > 0 && shim_env.on && sym_is_tcp(fd)) {
+        return fast_open_many(fd, v, flags);
+    }
     unsigned asked = n;
     n = leave(fd, v, n);
     if (n == 0 && asked > 0) {

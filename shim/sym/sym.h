@@ -111,6 +111,9 @@ void sym_finish_if_ending(void);
 bool sym_is_last_stream(const FILE *fp);
 void sym_last_moment(void);
 
+/* conn.c: connect() on it is ours, and so is what connects while it sends. */
+bool sym_is_tcp(int fd);
+
 /* A call on another descriptor that may sleep, while we have work to drive [DESIGN D11]. */
 #define SYM_BEFORE(fd, events)                                          \
     do {                                                                \

@@ -22,6 +22,7 @@
 #include "shim/real.h"
 
 #define SCRIPTS 5 /* the kernel follows as many interpreters [execve(2)] */
+#define HEAD    512
 
 void
 sym_target_search(const char *file, char *path, size_t room)
@@ -50,35 +51,24 @@ read_head(const char *path, char *buf, size_t n, long at)
     return r;
 }
 
-/* [capabilities(7)] What it may inherit only gives it nothing of its own. */
+/* [capabilities(7)] What it may inherit only gives it nothing of its own. Without new privileges it gains none, but one
+ * that is to have them in effect counts all the same. */
 static bool
-has_capabilities(const char *path)
+has_capabilities(const char *path, bool gains)
 {
     struct vfs_ns_cap_data cap;
     long n = sys_call(SYS_getxattr, path, "security.capability", &cap, sizeof(cap));
     return n >= (long)XATTR_CAPS_SZ_1 &&
-           (cap.magic_etc & htole32(VFS_CAP_FLAGS_EFFECTIVE) || cap.data[0].permitted ||
-            (n >= (long)XATTR_CAPS_SZ_2 && cap.data[1].permitted));
+           (cap.magic_etc & htole32(VFS_CAP_FLAGS_EFFECTIVE) ||
+            (gains && (cap.data[0].permitted || (n >= (long)XATTR_CAPS_SZ_2 && cap.data[1].permitted))));
 }
 
-/* Not of a script [execve(2)]. */
+/* As the kernel's cap_bprm_creds_from_file, of a file that is no script. */
 static bool
-takes_set_id(const char *path)
-{
-    struct statfs fs;
-    char head[2] = {0};
-    if (read_head(path, head, sizeof(head), 0) == 2 && memcmp(head, "#!", 2) == 0) {
-        return false;
-    }
-    return sys_call(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0) != 1 &&
-           (sys_call(SYS_statfs, path, &fs, 0, 0) != 0 || !(fs.f_flags & ST_NOSUID));
-}
-
-/* As the kernel's cap_bprm_creds_from_file. */
-bool
-sym_target_is_secure(const char *path)
+is_secure(const char *path)
 {
     struct stat st;
+    struct statfs fs;
     uid_t real = (uid_t)sys_call(SYS_getuid, 0, 0, 0, 0), uid = (uid_t)sys_call(SYS_geteuid, 0, 0, 0, 0);
     gid_t gid = (gid_t)sys_call(SYS_getegid, 0, 0, 0, 0);
     if (sys_call6(SYS_newfstatat, AT_FDCWD, (long)path, (long)&st, 0, 0, 0) != 0) {
@@ -87,12 +77,56 @@ sym_target_is_secure(const char *path)
     if (uid != real || gid != (gid_t)sys_call(SYS_getgid, 0, 0, 0, 0)) {
         return true;
     }
-    if (((st.st_mode & S_ISUID && st.st_uid != uid) ||
-         ((st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st.st_gid != gid)) &&
-        takes_set_id(path)) {
-        return true;
+    if (sys_call(SYS_statfs, path, &fs, 0, 0) == 0 && fs.f_flags & ST_NOSUID) {
+        return false;
     }
-    return real != 0 && has_capabilities(path);
+    bool gains = sys_call(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0) != 1;
+    bool set_id = (st.st_mode & S_ISUID && st.st_uid != uid) ||
+                  ((st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st.st_gid != gid);
+    return (gains && set_id) || (real != 0 && has_capabilities(path, gains));
+}
+
+/* "#! interpreter argument" -> interpreter, in place. */
+static bool
+interpreter(char *head, long n)
+{
+    head[n] = '\0';
+    char *p = head + 2 + strspn(head + 2, " \t");
+    size_t len = strcspn(p, " \t\n");
+    memmove(head, p, len);
+    head[len] = '\0';
+    return len > 0;
+}
+
+/* From a script to the file that is loaded in the end, whose name may be in name[HEAD]; how much of its head was read,
+ * or -errno. */
+static long
+follow(const char **path, char *name, char *head)
+{
+    for (int i = 0; i <= SCRIPTS; i++) {
+        long n = read_head(*path, head, HEAD - 1, 0);
+        if (n < 3 || memcmp(head, "#!", 2) != 0) {
+            return n;
+        }
+        if (!interpreter(head, n)) {
+            return -ENOEXEC;
+        }
+        snprintf(name, HEAD, "%s", head);
+        *path = name;
+    }
+    return -ELOOP;
+}
+
+/* A script's own bits mean nothing, those of its interpreter do [bprm_creds_from_file]. */
+bool
+sym_target_is_secure(const char *path)
+{
+    char head[HEAD], name[HEAD];
+    if (sys_call(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS) == -EACCES) {
+        return false; /* exec will say so */
+    }
+    (void)follow(&path, name, head);
+    return is_secure(path);
 }
 
 /* [elf(5)] A dynamic program names its loader; glibc's are called ld-linux*. */
@@ -130,22 +164,10 @@ has_our_loader(const char *path, const char *head, long n)
     return false;
 }
 
-/* "#! interpreter argument" -> interpreter, in place. */
-static bool
-interpreter(char *head, long n)
-{
-    head[n] = '\0';
-    char *p = head + 2 + strspn(head + 2, " \t");
-    size_t len = strcspn(p, " \t\n");
-    memmove(head, p, len);
-    head[len] = '\0';
-    return len > 0;
-}
-
 bool
 sym_target_can_follow(const char *path)
 {
-    char head[512], name[512];
+    char head[HEAD], name[HEAD];
     const char *own = strstr(shim_env.preload, "libmesh.so");
     while (own && own > shim_env.preload && own[-1] != ':' && own[-1] != ' ') {
         own--;
@@ -159,22 +181,9 @@ sym_target_can_follow(const char *path)
     if (sys_call(SYS_faccessat, AT_FDCWD, name, R_OK, 0) != 0) {
         return false; /* in a chroot, say */
     }
-    snprintf(name, sizeof(name), "%s", path);
-    for (int i = 0; i < SCRIPTS; i++) {
-        long n = read_head(name, head, sizeof(head) - 1, 0);
-        if (n == -ENOENT || n == -ENOTDIR) {
-            return true; /* exec fails, and the caller still has its connections */
-        }
-        if (sym_target_is_secure(name)) {
-            return false;
-        }
-        if (n < 3 || memcmp(head, "#!", 2) != 0) {
-            return n > 0 && has_our_loader(name, head, n);
-        }
-        if (!interpreter(head, n)) {
-            return false;
-        }
-        snprintf(name, sizeof(name), "%s", head);
+    long n = follow(&path, name, head);
+    if (n == -ENOENT || n == -ENOTDIR) {
+        return true; /* exec fails, and the caller still has its connections */
     }
-    return false;
+    return n > 0 && !is_secure(path) && has_our_loader(path, head, n);
 }

@@ -3,7 +3,7 @@
  * own_tls: clients that libmesh is not in begin with a ClientHello, whole or in part, that names a server and so is
  * meant for the program; or with nothing. What the program and they see is what they see bare.
  */
-/* run: modes half named room lowat lowat_conn spoke silent shut_rd pass */
+/* run: modes half named room lowat lowat_conn spoke silent shut_rd shut_poll pass */
 /* run: nomesh */
 #include "app_bare.h"
 #include "app_proc.h"
@@ -78,7 +78,7 @@ client(int unused)
     } else if (strcmp(app_mode, "silent") == 0) {
         RES(read(fd, b, 1));
         app_put(fd, "late", 4);
-    } else if (strcmp(app_mode, "pass") == 0) {
+    } else if (strcmp(app_mode, "pass") == 0 || strcmp(app_mode, "shut_poll") == 0) {
         app_pass(go);
         app_put(fd, "text", 4);
     } else if (strcmp(app_mode, "shut_rd") == 0) {
@@ -168,6 +168,11 @@ main(int argc, char **argv)
         RES(write(fd, "more", 4));
     } else if (strcmp(app_mode, "silent") == 0) {
         RES(shutdown(fd, SHUT_WR));
+    } else if (strcmp(app_mode, "shut_poll") == 0) {
+        RES(shutdown(fd, SHUT_RD));
+        say("poll %s\n", app_events(app_poll(fd, POLLIN | POLLRDHUP, APP_WAIT)));
+        app_open(go);
+        usleep(20000);
     } else if (strcmp(app_mode, "shut_rd") == 0) {
         RES(shutdown(fd, SHUT_RD));
         app_open(go);
