@@ -82,6 +82,7 @@ enum shim_slot_flags {
 };
 
 #define SHIM_SF_TUNED (SHIM_SF_PACED | SHIM_SF_KEPT)
+#define SHIM_SF_SILENT 2147483648u /* SERVER and FAILED: its client ended without a byte, and may be none of the mesh */
 
 enum shim_rx_state {
     SHIM_RX_NONE = 0,

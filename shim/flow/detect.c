@@ -98,6 +98,13 @@ not_yet(struct shim_work *w)
     return d;
 }
 
+bool
+shim_detect_is_outside(int fd, const struct shim_slot *s)
+{
+    uint32_t known = MESH_PEER_YES;
+    return shim_link_peer_known(fd, &s->peer, &s->local, &known) == MESH_OK && known == MESH_PEER_NO;
+}
+
 /* A hello that is not whole and never will be is the program's to make something of. One for which there is no room goes
  * by what is there of it. */
 enum shim_detect
@@ -121,5 +128,11 @@ shim_detect(struct shim_work *w)
         bool plain = c == SHIM_CLIENT_PLAIN || c == SHIM_CLIENT_OWN || (c == SHIM_CLIENT_MORE && has_ended(w));
         return plain ? SHIM_DETECT_PLAIN : SHIM_DETECT_TLS;
     }
-    return r == -EAGAIN ? not_yet(w) : SHIM_DETECT_GONE;
+    if (r == -EAGAIN) {
+        return not_yet(w);
+    }
+    if (r < 0) {
+        return SHIM_DETECT_RESET;
+    }
+    return w->spoke && shim_detect_is_outside(w->fd, shim_hs_slot(w)) ? SHIM_DETECT_PLAIN : SHIM_DETECT_GONE;
 }

@@ -56,7 +56,9 @@ shim_hs_fail(struct shim_work *w, enum mesh_err e, int no)
     shim_stat_conn_closed(s, e);
     shim_retry_leave(s);
     atomic_store_explicit(&s->phase, SHIM_PHASE_FAILED, memory_order_release);
-    (void)sys_call(SYS_shutdown, w->fd, SHUT_RDWR, 0, 0);
+    if (!shim_slot_has(s, SHIM_SF_SILENT)) {
+        (void)sys_call(SYS_shutdown, w->fd, SHUT_RDWR, 0, 0);
+    }
     return true;
 }
 
@@ -149,6 +151,24 @@ go_plain(struct shim_work *w)
     return forget(w, SHIM_FD_OTHER);
 }
 
+bool
+shim_hs_late_plain(int fd, struct shim_slot *s)
+{
+    if (!(atomic_fetch_and(&s->flags, ~SHIM_SF_SILENT) & SHIM_SF_SILENT)) {
+        return false;
+    }
+    bool plain = shim_detect_is_outside(fd, s) && shim_work_enter();
+    if (plain) {
+        shim_stat_add(MESH_STAT_PLAIN_IN, 1);
+        (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s)), SHIM_FD_OTHER);
+        shim_slot_free(s);
+        shim_work_leave();
+    } else {
+        (void)sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0);
+    }
+    return plain;
+}
+
 static bool
 tcp_is_up(struct shim_work *w, bool *failed)
 {
@@ -214,8 +234,12 @@ drive_handshake(struct shim_work *w)
         case SHIM_DETECT_PLAIN:
             return go_plain(w);
         case SHIM_DETECT_GONE:
+            atomic_fetch_or(&s->flags, w->spoke ? 0 : SHIM_SF_SILENT);
             shim_stat_err(w->spoke ? MESH_E_TRUNCATED : MESH_OK);
             return shim_hs_fail(w, MESH_OK, 0);
+        case SHIM_DETECT_RESET:
+            atomic_fetch_or(&s->flags, SHIM_SF_TX_DEAD);
+            return shim_hs_fail(w, MESH_OK, ECONNRESET);
         case SHIM_DETECT_TLS:
             w->detected = true;
             break;

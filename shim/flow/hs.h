@@ -23,5 +23,7 @@ uint64_t shim_hs_deadline(const struct shim_work *w);
 size_t shim_hs_early(struct shim_work *w, const struct shim_iov *data);
 /* A server has something to say, its end too, that a client which is silent may wait for. */
 void shim_hs_spoke(struct shim_work *w);
+/* The program writes to a client that ended without a byte. True: it is none of the mesh, and fd a plain socket now. */
+bool shim_hs_late_plain(int fd, struct shim_slot *s);
 
 #endif

@@ -348,14 +348,30 @@ broken_pipe(int fd, struct shim_iov *data, int flags)
     return -EPIPE;
 }
 
+/* To a client that went away before there was TLS: what is written to an end first is taken [tcp(7)]. */
+__attribute__((cold)) static ssize_t
+write_to_nobody(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
+{
+    size_t n = data->left;
+    if (!shim_slot_has(s, SHIM_SF_SERVER) || atomic_load(&s->err) != MESH_OK ||
+        atomic_fetch_or(&s->flags, SHIM_SF_TX_DEAD) & SHIM_SF_TX_DEAD) {
+        return broken_pipe(fd, data, flags);
+    }
+    shim_iov_skip(data, n);
+    return (ssize_t)n;
+}
+
 /* One attempt: bytes taken, 0: look again, -EAGAIN, -errno. */
 static inline __attribute__((always_inline)) ssize_t
 write_unshaped(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
 {
     switch (shim_slot_phase(s)) {
     case SHIM_PHASE_FAILED: {
+        if (shim_hs_late_plain(fd, s)) {
+            return 0;
+        }
         ssize_t r = read_failed(s);
-        return r ? r : broken_pipe(fd, data, flags);
+        return r ? r : write_to_nobody(fd, s, data, flags);
     }
     case SHIM_PHASE_OPEN:
     case SHIM_PHASE_KERNEL: {
