@@ -332,6 +332,9 @@ shim_conn_getsockopt(int fd, int level, int opt, void *val, socklen_t *len)
         }
     }
     r = shim_real.getsockopt(fd, level, opt, val, len);
+    if (s && r == 0) {
+        shim_sockopt_segment(s, level, opt, val, *len);
+    }
     if (s && r == 0 && shim_sockopt_was_fast_open(s, level, opt) && *len > 0) {
         memcpy(val, &(int){1}, *len < sizeof(int) ? *len : sizeof(int));
     }

@@ -15,6 +15,7 @@
 
 #define UNLIMITED UINT64_MAX /* of pacing, as the kernel says it */
 #define LEAST     1024u      /* bytes a second */
+#define SEGMENT   32767      /* the largest TCP_MAXSEG that the kernel lets a program set: its MAX_TCP_WINDOW */
 
 enum { ALIVE, TIMEOUT, FIRST_TIME, IDLE = FIRST_TIME, INTERVAL, PROBES, OPTIONS };
 #define FAST_OPEN (1u << OPTIONS) /* in .tuned, too: the program had set TCP_FASTOPEN_CONNECT */
@@ -234,6 +235,19 @@ shim_sockopt_get(int fd, struct shim_slot *s, int level, int opt, void *val, soc
         answer(val, *len, own);
     }
     return true;
+}
+
+/* A client's segments are at first bound by half the window that came with the SYN. By our handshake the peer's window
+ * has grown, and theirs beyond what can be set: programs that set what they read there (py-amqp) would get EINVAL. */
+void
+shim_sockopt_segment(const struct shim_slot *s, int level, int opt, void *val, socklen_t len)
+{
+    int size = 0;
+    if (level == IPPROTO_TCP && opt == TCP_MAXSEG && !shim_slot_has(s, SHIM_SF_SERVER) && len == sizeof(size)) {
+        memcpy(&size, val, sizeof(size));
+        size = size < SEGMENT ? size : SEGMENT;
+        memcpy(val, &size, sizeof(size));
+    }
 }
 
 static void

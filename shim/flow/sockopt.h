@@ -33,6 +33,9 @@ void shim_sockopt_fast_open(int fd, struct shim_slot *s);
 void shim_sockopt_fast_open_again(int fd, const struct shim_slot *s);
 bool shim_sockopt_was_fast_open(const struct shim_slot *s, int level, int opt);
 
+/* What the kernel answered is to be told: TCP_MAXSEG as a program may set it. */
+void shim_sockopt_segment(const struct shim_slot *s, int level, int opt, void *val, socklen_t len);
+
 /* False: it is the kernel's to answer, and to do. Else 0 or -1 with errno in *r, as the system call. */
 bool shim_sockopt_get(int fd, struct shim_slot *s, int level, int opt, void *val, socklen_t *len, int *r);
 bool shim_sockopt_set(int fd, struct shim_slot *s, int level, int opt, const void *val, socklen_t len, int *r);

@@ -145,12 +145,13 @@ pass_through(struct reg *r)
     (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &ev);
 }
 
-/* The program waits for urgent data of an open connection: what carries that makes it readable, which is taken out of
- * the events [flow/mark.h]. So ours stays here, too. */
+/* The program waits for urgent data of an open connection, or has had some: what carries that makes it readable, which
+ * is taken out of the events [flow/mark.h]. So ours stays here, too. */
 static bool
-wants_urgent(const struct reg *r)
+wants_urgent(int fd, uint32_t events)
 {
-    return r->ev.events & EPOLLPRI && shim_fd_is_mesh(r->fd);
+    const struct shim_slot *s = shim_fd_is_mesh(fd) ? shim_conn_slot(fd) : NULL;
+    return s && (events & EPOLLPRI || atomic_load(&s->urgent) & SHIM_URGENT_ASKED);
 }
 
 static void
@@ -192,7 +193,7 @@ sync_one(struct reg *r)
         pass_through(r);
         return false;
     }
-    if (wants_urgent(r)) {
+    if (wants_urgent(r->fd, r->ev.events)) {
         pass_urgent(r);
         return false;
     }
@@ -317,7 +318,7 @@ int
 shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
     bool needs = shim_fresh_is(fd) || is_gated(fd) || shim_gate_any() ||
-                 (op != EPOLL_CTL_DEL && ev && ev->events & EPOLLPRI && shim_fd_is_mesh(fd));
+                 (op != EPOLL_CTL_DEL && ev && wants_urgent(fd, ev->events));
     if (op != EPOLL_CTL_DEL && is_gated(fd)) {
         shim_conn_wake(fd);
     }
@@ -425,7 +426,7 @@ pass_on(const struct reg *r, uint32_t bits)
     if (bits == EPOLLOUT && r->told && !is_owed_edge(r)) {
         return 0; /* beside others it is no new edge's */
     }
-    if (bits & (EPOLLIN | EPOLLRDNORM) && wants_urgent(r) && shim_urgent_hides(r->fd)) {
+    if (bits & (EPOLLIN | EPOLLRDNORM) && wants_urgent(r->fd, r->ev.events) && shim_urgent_hides(r->fd)) {
         bits &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM);
         if (bits == 0 && r->ev.events & EPOLLONESHOT) {
             struct epoll_event again = {.events = r->ev.events, .data.u64 = PASSING | (uint32_t)r->fd};
