@@ -5,8 +5,10 @@
 #include "shim/flow/detect.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "shim/flow/hs_int.h"
+#include "shim/link/diag.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
 #include "shim/tls/inspect.h"
@@ -98,10 +100,16 @@ not_yet(struct shim_work *w)
     return d;
 }
 
+/* One of this host that nobody holds any more was perhaps of the mesh, and killed. */
 bool
 shim_detect_is_outside(int fd, const struct shim_slot *s)
 {
     uint32_t known = MESH_PEER_YES;
+    bool near = mesh_addr_is_loopback(&s->peer) || memcmp(s->peer.ip, s->local.ip, sizeof(s->peer.ip)) == 0;
+    enum shim_far_end far = shim_diag_far_end(&s->peer, &s->local);
+    if (far == SHIM_FAR_LEFT || (far == SHIM_FAR_UNKNOWN && near)) {
+        return false;
+    }
     return shim_link_peer_known(fd, &s->peer, &s->local, &known) == MESH_OK && known == MESH_PEER_NO;
 }
 

@@ -155,6 +155,9 @@ shim_conn_shutdown(int fd, int how)
         shim_link_leave(shim_cookie(fd)); /* it will not listen any more, either */
         errno = saved;
     }
+    if (s && shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
+        shim_work_drive_slot(s); /* TCP may be up: then its peer is to hear who it was */
+    }
     if (!s || shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
         return shim_real.shutdown(fd, how);
     }
