@@ -244,6 +244,14 @@ app_poll(int fd, int events, int ms)
     return (unsigned short)p.revents;
 }
 
+/* Waits until the connection is over both ways: a reset tells its error first, and then that [tcp_reset]. */
+APP_FN void
+app_hung_up(int fd)
+{
+    while (!(app_poll(fd, POLLRDHUP, APP_WAIT) & POLLHUP))
+        ;
+}
+
 /* Waits until FIONREAD is at least n. The wait is for arrival; the caller prints what it is
  * then. */
 APP_FN int

@@ -52,7 +52,7 @@ serve(int fd)
         RES(read(fd, b, sizeof b));
     RES(send(fd, "world", 5, MSG_NOSIGNAL));
     if (is("gone")) {
-        MUST(app_poll(fd, POLLERR, APP_WAIT) & POLLHUP);
+        app_hung_up(fd);
         RES(send(fd, "again", 5, MSG_NOSIGNAL));
     }
     RES(read(fd, b, sizeof b));

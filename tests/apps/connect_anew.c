@@ -49,7 +49,7 @@ main(void)
     say("poll %s\n", app_events(app_poll(fd, POLLOUT, APP_WAIT)));
     app_open(gate[0]);
     app_pass(gate[1]);
-    MUST(app_poll(fd, POLLRDHUP, APP_WAIT) & POLLHUP);
+    app_hung_up(fd);
     RES(connect(fd, at, sizeof app_addr));
     RES(getpeername(fd, (struct sockaddr *)&peer, &(socklen_t){sizeof peer}));
     RES(read(fd, b, sizeof b));
