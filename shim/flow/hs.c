@@ -224,6 +224,15 @@ set_expiry(struct shim_work *w, uint64_t now)
     w->expires_at = now + (uint64_t)set.handshake_timeout_ms * 1000000 * (flight ? PATIENCE : 1);
 }
 
+static void
+linger_anew(struct shim_work *w)
+{
+    struct mesh_snap snap = shim_link_snapshot();
+    struct mesh_snap_settings set;
+    mesh_snap_settings(&snap, &set);
+    w->linger_at = shim_now() + (uint64_t)set.linger_ms * 1000000;
+}
+
 static bool
 drive_handshake(struct shim_work *w)
 {
@@ -242,6 +251,9 @@ drive_handshake(struct shim_work *w)
             return shim_hs_fail(w, MESH_OK, ECONNRESET);
         case SHIM_DETECT_TLS:
             w->detected = true;
+            if (w->owned && w->linger_at != SHIM_NEVER) {
+                linger_anew(w); /* it was taken for silent */
+            }
             break;
         case SHIM_DETECT_WAIT:
             break;
@@ -382,11 +394,27 @@ is_held_back(struct shim_work *w, enum shim_phase phase)
 static void
 become_last(struct shim_work *w)
 {
-    struct mesh_snap snap = shim_link_snapshot();
-    struct mesh_snap_settings set;
-    mesh_snap_settings(&snap, &set);
     w->helper = false;
-    w->linger_at = w->early_len > w->early_off ? SHIM_NEVER : shim_now() + (uint64_t)set.linger_ms * 1000000;
+    linger_anew(w);
+    if (w->early_len > w->early_off) {
+        w->linger_at = SHIM_NEVER;
+    }
+}
+
+/* A client that has been silent until its server's end is due, but is of the mesh: it gets the time of others. Asked
+ * once. */
+static bool
+is_slow(struct shim_work *w)
+{
+    uint32_t known = MESH_PEER_NO;
+    const struct shim_slot *s = shim_hs_slot(w);
+    if (!w->may_be_plain || w->answered || w->detected ||
+        shim_link_peer_known(w->fd, &s->peer, &s->local, &known) != MESH_OK || known == MESH_PEER_NO) {
+        return false;
+    }
+    w->may_be_plain = false;
+    linger_anew(w);
+    return true;
 }
 
 /* Whoever has the connection can do without us. */
@@ -410,7 +438,7 @@ shim_hs_drive(struct shim_work *w)
     if (w->dormant) {
         return false;
     }
-    if (w->owned && shim_now() >= w->linger_at) {
+    if (w->owned && shim_now() >= w->linger_at && !is_slow(w)) {
         return true;
     }
     enum shim_phase phase = shim_slot_phase(s);

@@ -67,10 +67,16 @@ writer(int fd)
     signal(SIGPIPE, SIG_DFL);
 }
 
+static int heard;
+
+/* Closes, and lives until its client knows. */
 static void
 leaver(int fd)
 {
-    (void)fd;
+    int null = (int)CK(open("/dev/null", O_RDWR));
+    CK(dup2(null, fd));
+    CK(close(null));
+    app_pass(heard);
 }
 
 /* The reset that the very first write provoked is a pending error. */
@@ -79,6 +85,7 @@ asker(int fd)
 {
     char c = 'x';
     RES(recv(fd, &c, 1, 0));
+    app_open(heard);
     RES(send(fd, &c, 1, MSG_NOSIGNAL));
     MUST(app_poll(fd, POLLPRI, APP_WAIT) & POLLERR);
     say("SO_ERROR %s\n", app_so_error_name(fd));
@@ -126,6 +133,7 @@ int
 main(int argc, char **argv)
 {
     app_main(argc, argv);
+    heard = app_gate();
     app_talk("writes", closer, writer);
     app_talk("asks", leaver, asker);
     app_talk("default action", closer, victim);
