@@ -116,7 +116,7 @@ struct shim_slot {
     _Atomic uint32_t generation;       /* likewise */
     _Atomic uint32_t phase;
     _Atomic uint32_t refs;
-    _Atomic uint32_t early_sent; /* of the early bytes that several processes have (fork), see hs.c */
+    _Atomic uint32_t early_sent; /* of the early bytes that several processes have (fork), see flow/early.h */
     _Atomic uint64_t holder[SHIM_HOLDERS]; /* who, since when, his share of refs: see slot.c */
     _Atomic uint64_t cookie;
     _Atomic uint32_t flags;

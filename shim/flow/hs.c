@@ -5,7 +5,6 @@
 #include "shim/flow/hs.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "shim/core/fdtab.h"
 #include "shim/core/log.h"
@@ -13,13 +12,13 @@
 #include "shim/flow/audit.h"
 #include "shim/flow/conn.h"
 #include "shim/flow/detect.h"
-#include "shim/flow/fresh.h"
+#include "shim/flow/early.h"
 #include "shim/flow/hs_int.h"
 #include "shim/flow/ktls.h"
+#include "shim/flow/plain.h"
 #include "shim/flow/retry.h"
 #include "shim/flow/rx.h"
 #include "shim/flow/shape.h"
-#include "shim/flow/sockopt.h"
 #include "shim/flow/tx.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
@@ -60,113 +59,6 @@ shim_hs_fail(struct shim_work *w, enum mesh_err e, int no)
         (void)sys_call(SYS_shutdown, w->fd, SHUT_RDWR, 0, 0);
     }
     return true;
-}
-
-/* The socket is not ours any more: it is a plain one, open or not. */
-static bool
-forget(struct shim_work *w, enum shim_fd_kind kind)
-{
-    struct shim_slot *s = shim_hs_slot(w);
-    shim_retry_leave(s);
-    if (kind == SHIM_FD_FRESH) {
-        shim_sockopt_fast_open_again(w->fd, s);
-    }
-    if (kind != SHIM_FD_FRESH || !shim_fresh_again(s)) {
-        (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, w->slot), kind);
-        shim_slot_free(s);
-    }
-    return true;
-}
-
-/* Bytes that were written early and then copied by fork go out once, before what either process wrote
- * after that: whoever is the first to send has them. Under tx_lock but for plaintext. */
-static size_t
-common(const struct shim_work *w, size_t n)
-{
-    return n < w->early_common ? n : w->early_common;
-}
-
-static void
-early_begin(struct shim_work *w)
-{
-    size_t sent = common(w, atomic_load(&shim_hs_slot(w)->early_sent));
-    w->early_off = sent > w->early_off ? sent : w->early_off;
-}
-
-static void
-early_went(struct shim_work *w, size_t n)
-{
-    w->early_off += n;
-    if (common(w, w->early_off) > atomic_load(&shim_hs_slot(w)->early_sent)) {
-        atomic_store(&shim_hs_slot(w)->early_sent, (uint32_t)common(w, w->early_off));
-    }
-}
-
-/* What goes next of them: up to the urgent one, that one, or the rest. */
-static struct iovec
-early_part(const struct shim_work *w, bool *urgent)
-{
-    size_t end = w->early_len, at = w->early_urgent;
-    *urgent = at == w->early_off + 1;
-    if (at > w->early_off) {
-        end = *urgent ? at : at - 1;
-    }
-    return (struct iovec){w->early + w->early_off, end - w->early_off};
-}
-
-/* Plaintext from or to a client that is not of the mesh, in mode permissive. */
-static bool
-go_plain(struct shim_work *w)
-{
-    early_begin(w);
-    while (w->early_off < w->early_len) {
-        bool urgent;
-        struct iovec v = early_part(w, &urgent);
-        long r = sys_send(w->fd, v.iov_base, v.iov_len, MSG_DONTWAIT | (urgent ? MSG_OOB : 0));
-        if (r == -EAGAIN) {
-            w->plain = true; /* comes back here: nothing else can be decided any more */
-            return false;
-        }
-        if (r < 0) {
-            break;
-        }
-        early_went(w, (size_t)r);
-    }
-    struct shim_slot *s = shim_hs_slot(w);
-    shim_stat_add(MESH_STAT_PLAIN_IN, 1);
-    shim_stat_conn_plain(s);
-    if (shim_slot_has(s, SHIM_SF_FIN_DUE)) {
-        (void)sys_call(SYS_shutdown, w->fd, SHUT_WR, 0, 0);
-    }
-    if (shim_slot_has(s, SHIM_SF_RX_SHUT)) {
-        (void)sys_call(SYS_shutdown, w->fd, SHUT_RD, 0, 0);
-    }
-    if (w->helper) {
-        shim_slot_free(s); /* who has got it finds a plain one */
-        return true;
-    }
-    if (w->owned) {
-        return true; /* dropped and closed */
-    }
-    return forget(w, SHIM_FD_OTHER);
-}
-
-bool
-shim_hs_late_plain(int fd, struct shim_slot *s)
-{
-    if (!(atomic_fetch_and(&s->flags, ~SHIM_SF_SILENT) & SHIM_SF_SILENT)) {
-        return false;
-    }
-    bool plain = shim_detect_is_outside(fd, s) && shim_work_enter();
-    if (plain) {
-        shim_stat_add(MESH_STAT_PLAIN_IN, 1);
-        (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s)), SHIM_FD_OTHER);
-        shim_slot_free(s);
-        shim_work_leave();
-    } else {
-        (void)sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0);
-    }
-    return plain;
 }
 
 static bool
@@ -241,7 +133,7 @@ drive_handshake(struct shim_work *w)
     if (w->may_be_plain && !w->detected) {
         switch (shim_detect(w)) {
         case SHIM_DETECT_PLAIN:
-            return go_plain(w);
+            return shim_plain_go(w);
         case SHIM_DETECT_GONE:
             atomic_fetch_or(&s->flags, w->spoke ? 0 : SHIM_SF_SILENT);
             shim_stat_err(w->spoke ? MESH_E_TRUNCATED : MESH_OK);
@@ -290,20 +182,6 @@ drive_handshake(struct shim_work *w)
     return shim_slot_phase(s) == SHIM_PHASE_FAILED;
 }
 
-/* What was taken early goes nowhere any more: nobody's write waits for it. The kernel has told us the error, and tells it
- * once only: the program's next call has it. */
-__attribute__((cold)) static void
-flush_failed(struct shim_work *w, int no)
-{
-    struct shim_slot *s = shim_hs_slot(w);
-    w->early_off = w->early_len;
-    atomic_fetch_and(&s->flags, ~(uint32_t)(SHIM_SF_EARLY | SHIM_SF_EARLY_FULL));
-    if (no != EPIPE && !w->owned) {
-        shim_stat_conn_broke(s, -no);
-        atomic_store(&s->so_error, no);
-    }
-}
-
 /* Bytes that were accepted early, in order, then the tail, then what close or shutdown asked. */
 static bool
 drive_open(struct shim_work *w)
@@ -318,14 +196,14 @@ drive_open(struct shim_work *w)
         return false; /* it went to the kernel meanwhile */
     }
     ssize_t r = 0;
-    early_begin(w);
+    shim_early_begin(w);
     while (w->early_off < w->early_len && r >= 0) {
         bool urgent;
-        struct iovec v = early_part(w, &urgent);
+        struct iovec v = shim_early_part(w, &urgent);
         struct shim_iov c;
         (void)shim_iov_init(&c, &v, 1);
         r = urgent ? shim_tx_urgent(w->fd, s, &c) : shim_tx_put(w->fd, s, &c, 0);
-        early_went(w, r > 0 ? (size_t)r : 0);
+        shim_early_went(w, r > 0 ? (size_t)r : 0);
     }
     if (r >= 0 && w->early_off == w->early_len) {
         r = shim_tx_flush(w->fd, s);
@@ -342,7 +220,7 @@ drive_open(struct shim_work *w)
         done = r == 0;
     }
     if (r < 0 && r != -EAGAIN) {
-        flush_failed(w, (int)-r);
+        shim_early_failed(w, (int)-r);
     }
     shim_lock_put(&s->tx_lock);
     if (done && w->helper) {
@@ -456,7 +334,7 @@ shim_hs_drive(struct shim_work *w)
             if (failed) {
                 shim_retry_note(w);
                 shim_stat_conn_closed(s, MESH_E_CONNECT_FAILED); /* the program hears it of the kernel */
-                return forget(w, SHIM_FD_FRESH);
+                return shim_plain_forget(w, SHIM_FD_FRESH);
             }
             return shim_slot_phase(s) == SHIM_PHASE_FAILED;
         }
@@ -547,27 +425,4 @@ shim_hs_spoke(struct shim_work *w)
         w->detect_at = shim_now() + (uint64_t)set.detect_timeout_ms * 1000000;
         w->ask_until = w->detect_at + (uint64_t)set.handshake_timeout_ms * 1000000;
     }
-}
-
-size_t
-shim_hs_early(struct shim_work *w, const struct shim_iov *data)
-{
-    struct shim_iov c = *data;
-    struct shim_slot *s = shim_hs_slot(w);
-    if (!w->early) {
-        void *p = mmap(NULL, SHIM_EARLY_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                       -1, 0);
-        if (p == MAP_FAILED) {
-            return 0;
-        }
-        w->early = p;
-    }
-    size_t n = SHIM_EARLY_MAX - w->early_len;
-    n = n < c.left ? n : c.left;
-    shim_iov_get(&c, w->early + w->early_len, n);
-    w->early_len += n;
-    atomic_fetch_or(&s->flags,
-                    SHIM_SF_EARLY | (w->early_len == SHIM_EARLY_MAX ? SHIM_SF_EARLY_FULL : 0));
-    shim_hs_spoke(w);
-    return n;
 }

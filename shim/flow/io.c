@@ -14,10 +14,11 @@
 #include "shim/core/fdtab.h"
 #include "shim/core/stat.h"
 #include "shim/flow/audit.h"
-#include "shim/flow/hs.h"
+#include "shim/flow/early.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/io_int.h"
 #include "shim/flow/ktls.h"
+#include "shim/flow/plain.h"
 #include "shim/flow/rx.h"
 #include "shim/flow/shape.h"
 #include "shim/flow/tx.h"
@@ -100,7 +101,7 @@ unless_over(ssize_t r)
     return -EAGAIN;
 }
 
-/* The end, or an error of which work in the background heard first [flow/hs.c: flush_failed]. */
+/* The end, or an error of which work in the background heard first [flow/early.h]. */
 __attribute__((cold)) static ssize_t
 ended(struct shim_slot *s, ssize_t r)
 {
@@ -262,7 +263,7 @@ buffer_early(struct shim_slot *s, const struct shim_iov *data, int flags)
         if (w && w->handed) {
             n = -EPIPE; /* a destructor after ours; no signal: the exit status is the program's */
         } else {
-            n = w && !w->abandoned ? (ssize_t)shim_hs_early(w, data) : 0;
+            n = w && !w->abandoned ? (ssize_t)shim_early_put(w, data) : 0;
             if (n > 0 && flags & SHIM_IO_URGENT) {
                 w->early_urgent = w->early_len;
             }
@@ -367,7 +368,7 @@ write_unshaped(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
 {
     switch (shim_slot_phase(s)) {
     case SHIM_PHASE_FAILED: {
-        if (shim_hs_late_plain(fd, s)) {
+        if (shim_plain_late(fd, s)) {
             return 0;
         }
         ssize_t r = read_failed(s);
