@@ -424,6 +424,16 @@ shim_slot_free(struct shim_slot *s)
     bit_put(r->slot_bits, index_of(s), &r->slot_hint);
 }
 
+bool
+shim_slot_free_once(struct shim_slot *s, uint64_t cookie)
+{
+    bool mine = atomic_compare_exchange_strong(&s->cookie, &cookie, 0);
+    if (mine) {
+        shim_slot_free(s);
+    }
+    return mine;
+}
+
 uint32_t
 shim_spill_get(const struct shim_slot *s)
 {

@@ -182,6 +182,8 @@ _Static_assert(sizeof(struct shim_slot) <= 576, "an idle connection stays small"
 struct shim_slot *shim_slot_alloc(void);
 /* Drops the content (keys wiped) and frees it, spills included. Caller: last reference. */
 void shim_slot_free(struct shim_slot *s);
+/* The same where several processes may come to it at a time: once, by the connection that it was. True: by this call. */
+bool shim_slot_free_once(struct shim_slot *s, uint64_t cookie);
 /* The content goes, and it is FRESH; who holds it goes on to hold it, by the same handle. */
 void shim_slot_renew(struct shim_slot *s);
 /* n more descriptors of process pid, or n fewer: then the count that is left in all processes. */

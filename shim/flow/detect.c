@@ -94,6 +94,9 @@ static enum shim_detect
 not_yet(struct shim_work *w)
 {
     enum shim_detect d = w->spoke && shim_now() >= w->detect_at ? ask_registry(w) : SHIM_DETECT_WAIT;
+    if (w->awaited && w->may_be_plain && shim_now() >= w->expires_at) {
+        d = SHIM_DETECT_PLAIN; /* it does not go on as a hello */
+    }
     if (d == SHIM_DETECT_PLAIN || !w->may_be_plain) {
         end_wait(w);
     }
@@ -113,7 +116,7 @@ shim_detect_is_outside(int fd, const struct shim_slot *s)
     return shim_link_peer_known(fd, &s->peer, &s->local, &known) == MESH_OK && known == MESH_PEER_NO;
 }
 
-/* A hello that is not whole and never will be is the program's to make something of. One for which there is no room goes
+/* A hello that is not whole and never will be, or not in the time of a handshake, is the program's to make something of. One for which there is no room goes
  * by what is there of it. */
 enum shim_detect
 shim_detect(struct shim_work *w)

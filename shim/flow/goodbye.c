@@ -122,7 +122,11 @@ static int
 shutdown_write(int fd, struct shim_slot *s, int how)
 {
     int r = -EAGAIN;
+    struct pollfd p = {fd, 0, 0};
     shim_work_drive_slot(s);
+    if (shim_slot_phase(s) >= SHIM_PHASE_OPEN && sys_poll(&p, 1, 0) > 0 && p.revents & POLLERR && p.revents & POLLHUP) {
+        return shutdown_real(fd, how, false); /* reset: what is to be known of that is the next call's to tell */
+    }
     if (shim_slot_phase(s) >= SHIM_PHASE_OPEN && !shim_slot_has(s, SHIM_SF_EARLY)) {
         r = shim_audit_tx(fd, s, false);
         if (r == 0) {
@@ -131,6 +135,9 @@ shutdown_write(int fd, struct shim_slot *s, int how)
                                                           : -EAGAIN;
             shim_lock_put(&s->tx_lock);
         }
+    }
+    if (shim_slot_phase(s) == SHIM_PHASE_FAILED) {
+        atomic_fetch_or(&s->flags, SHIM_SF_TX_SHUT);
     }
     if (r != -EAGAIN || shim_slot_phase(s) >= SHIM_PHASE_FAILED) {
         return shutdown_real(fd, how, r == 0);

@@ -130,6 +130,9 @@ drive_handshake(struct shim_work *w)
 {
     struct shim_slot *s = shim_hs_slot(w);
     uint64_t now;
+    if (shim_plain_is_dead(w)) {
+        return shim_plain_bury(w);
+    }
     if (w->may_be_plain && !w->detected) {
         switch (shim_detect(w)) {
         case SHIM_DETECT_PLAIN:

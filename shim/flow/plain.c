@@ -5,6 +5,8 @@
 #include "shim/flow/plain.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 
 #include "shim/core/stat.h"
 #include "shim/flow/detect.h"
@@ -26,12 +28,24 @@ shim_plain_forget(struct shim_work *w, enum shim_fd_kind kind)
     }
     if (kind != SHIM_FD_FRESH || !shim_fresh_again(s)) {
         (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, w->slot), kind);
-        shim_slot_free(s);
+        (void)shim_slot_free_once(s, w->cookie);
     }
     return true;
 }
 
-/* Plaintext from or to a client that is not of the mesh, in mode permissive. */
+static bool
+let_go(struct shim_work *w)
+{
+    if (w->helper) {
+        (void)shim_slot_free_once(shim_hs_slot(w), w->cookie); /* who has got it finds a plain one */
+        return true;
+    }
+    if (w->owned) {
+        return true; /* dropped and closed */
+    }
+    return shim_plain_forget(w, SHIM_FD_OTHER);
+}
+
 bool
 shim_plain_go(struct shim_work *w)
 {
@@ -58,14 +72,27 @@ shim_plain_go(struct shim_work *w)
     if (shim_slot_has(s, SHIM_SF_RX_SHUT)) {
         (void)sys_call(SYS_shutdown, w->fd, SHUT_RD, 0, 0);
     }
-    if (w->helper) {
-        shim_slot_free(s); /* who has got it finds a plain one */
-        return true;
-    }
-    if (w->owned) {
-        return true; /* dropped and closed */
-    }
-    return shim_plain_forget(w, SHIM_FD_OTHER);
+    return let_go(w);
+}
+
+bool
+shim_plain_is_dead(const struct shim_work *w)
+{
+    struct shim_slot *s = shim_hs_slot(w);
+    struct pollfd p = {w->fd, 0, 0};
+    int queued = 0;
+    bool ours = shim_hs_is_server(w) && ((w->may_be_plain && !w->detected) || shim_slot_is_only(s, shim_fdtab_owner()));
+    return ours && sys_poll(&p, 1, 0) > 0 && p.revents & POLLHUP && sys_call(SYS_ioctl, w->fd, FIONREAD, &queued, 0) == 0 &&
+           queued == 0;
+}
+
+bool
+shim_plain_bury(struct shim_work *w)
+{
+    struct shim_slot *s = shim_hs_slot(w);
+    shim_stat_conn_broke(s, -ECONNRESET);
+    shim_stat_conn_closed(s, MESH_OK);
+    return let_go(w);
 }
 
 bool

@@ -166,8 +166,9 @@ receive(int fd, struct shim_slot *s, uint8_t *buf, size_t n, struct shim_beside 
 {
     long r = __builtin_expect(beside != NULL, 0) ? shim_beside_recv(beside, fd, buf, n, 0)
                                                  : sys_recv(fd, buf, n, MSG_DONTWAIT);
-    if (r == -EAGAIN && shim_slot_has(s, SHIM_SF_RX_SHUT)) {
-        return 0;
+    if (r < 0 && shim_slot_has(s, SHIM_SF_RX_SHUT) &&
+        (r == -EAGAIN || (r == -ECONNRESET && shim_slot_has(s, SHIM_SF_TX_SHUT)))) {
+        return 0; /* of what comes behind both ends the kernel makes a reset, of close_notify too [tcp_rcv_state_process] */
     }
     s->rx_raw += r > 0 ? (uint64_t)r : 0;
     return r;

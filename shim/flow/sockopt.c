@@ -5,6 +5,7 @@
 #include "shim/flow/sockopt.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -177,22 +178,43 @@ shim_sockopt_cork(void)
     }
 }
 
-/* TCP_NODELAY pushes what is there past a cork, which stays [tcp(7)]. It is as it was afterwards, unless another thread
- * sets it at this very moment. */
-void
-shim_sockopt_push(int fd)
+static bool
+is_corked(int fd)
 {
-    int cork = 0, was = 1, on = 1;
+    int cork = 0;
     socklen_t len = sizeof(cork);
-    if (!atomic_load_explicit(&corks, memory_order_relaxed) ||
-        sys_getsockopt(fd, IPPROTO_TCP, TCP_CORK, &cork, &len) != 0 || !cork) {
-        return;
-    }
-    len = sizeof(was);
+    return atomic_load_explicit(&corks, memory_order_relaxed) &&
+           sys_getsockopt(fd, IPPROTO_TCP, TCP_CORK, &cork, &len) == 0 && cork;
+}
+
+/* TCP_NODELAY pushes what is there, past a cork too, which stays [tcp(7)]. It is as it was afterwards, unless another
+ * thread sets it at this very moment. */
+static void
+push(int fd)
+{
+    int was = 1, on = 1;
+    socklen_t len = sizeof(was);
     (void)sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &was, &len);
     (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (!was) {
         (void)sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &was, sizeof(was));
+    }
+}
+
+void
+shim_sockopt_push(int fd)
+{
+    if (is_corked(fd)) {
+        push(fd);
+    }
+}
+
+void
+shim_sockopt_first(int fd)
+{
+    int unsent = 0;
+    if (sys_call(SYS_ioctl, fd, SIOCOUTQNSD, &unsent, 0) == 0 && unsent > 0 && !is_corked(fd)) {
+        push(fd);
     }
 }
 

@@ -25,6 +25,9 @@ void shim_sockopt_cork(void);
 
 /* What has been written of a handshake leaves now: the program's cork is for its own bytes, which wait for it. */
 void shim_sockopt_push(int fd);
+/* The first data have been written. Bare, nothing small is on its way before them that they would wait for [RFC896]: the
+ * handshake's last flight does not hold them back, either. */
+void shim_sockopt_first(int fd);
 
 /* Before the kernel's connect(): data in the SYN would leave before TLS, and the connect be put off to the first write.
  * TCP_FASTOPEN_CONNECT is without effect, as with a peer that does not know it [tcp(7)]; the program still reads it as set. */

@@ -27,6 +27,10 @@ static int
 send_out(struct shim_work *w)
 {
     bool some = w->out_off < w->out_len;
+    struct pollfd p = {w->fd, 0, 0};
+    if (some && shim_hs_is_server(w) && sys_poll(&p, 1, 0) > 0 && p.revents & POLLHUP) {
+        w->out_off = w->out_len; /* nobody gets it, and the kernel would tell us what the program is to hear */
+    }
     while (w->out_off < w->out_len) {
         long r = sys_send(w->fd, w->out + w->out_off, w->out_len - w->out_off, MSG_DONTWAIT);
         if (r < 0) {

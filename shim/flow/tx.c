@@ -262,9 +262,13 @@ shim_tx_put(int fd, struct shim_slot *s, struct shim_iov *data, int more)
         shim_stat_err(MESH_E_NO_MEMORY);
         r = -mesh_err_errno(MESH_E_NO_MEMORY);
     }
+    bool first = key_of(s)->seq == 0;
     while (r >= 0 && data->left > 0 && !s->tx_spill) {
         r = put_batch(fd, s, data, more, buf);
         total += r > 0 ? (size_t)r : 0;
+    }
+    if (__builtin_expect(first && total && !more, 0)) {
+        shim_sockopt_first(fd);
     }
     if (buf) {
         shim_scratch_put(buf);

@@ -11,7 +11,7 @@
  *
  * Lines that the runner reads at the head of a program:
  *   run: modes A B    runs it once with each argument (default: once, no argument)
- *   run: nomesh       no mesh connection is expected
+ *   run: nomesh MODE  no mesh connection is expected in that mode (default: all)
  *   run: strace       the system calls must be equal, between access("/app/trace/begin", ...) and end
  *   run: timeout N    seconds on an idle machine (default 30)
  *   run: config TEXT  what meshd's configuration holds

@@ -3,7 +3,8 @@
  * untouched: descriptors that are no TCP sockets: files, pipes, Unix sockets of each type, UDP,
  * eventfd, timerfd, a raw epoll set. Same results, same errno, and the very same system calls.
  */
-/* run: nomesh strace */
+/* run: nomesh */
+/* run: strace */
 #include "app.h"
 #include <sys/timerfd.h>
 
