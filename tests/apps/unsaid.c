@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * unsaid: a server's first call on a connection, each of them behind each thing that its client may have done before: a
- * client that libmesh is not in (`out`) and one that it is in (`mesh`), for a server that blocks and, `epoll`, for one that
- * waits in a set of epoll and does not block.
+ * unsaid: the first call on a connection, each of them behind each thing that the other end may have done before: a server's,
+ * whose client is one that libmesh is not in (`out`) or one that it is in (`mesh`), and a client's (`asks`); by a program that
+ * blocks, or by one (`epoll`) that waits in a set of epoll and does not block.
  */
-/* run: modes out out_epoll mesh mesh_epoll */
+/* run: modes out out_epoll mesh mesh_epoll asks asks_epoll */
 /* run: nomesh out */
 /* run: nomesh out_epoll */
 /* run: config accept_grace = "10s"; */
@@ -20,8 +20,8 @@ static const char *const moves[] = {"read",           "peek",     "write",  "not
                                     "shutdown in", "shutdown", "close", "error"};
 
 static enum act act;
-static bool outside, waits;
-static int done, over;
+static bool outside, asks, waits;
+static int listener, done, over;
 
 static bool
 is_held(void)
@@ -36,11 +36,11 @@ has_said(void)
 }
 
 static void
-client(int unused)
+peer(int unused)
 {
     char b[100];
     (void)unused;
-    int fd = outside ? app_bare_client() : app_connect();
+    int fd = asks ? (int)CK(accept(listener, NULL, NULL)) : outside ? app_bare_client() : app_connect();
     if (act == HALF_END || act == HALF_CLOSED)
         CK(write(fd, "\x16\x03\x01", 3));
     else if (act == DATA || act == DATA_END || act == DATA_CLOSED || act == DATA_RESET)
@@ -61,6 +61,21 @@ client(int unused)
         CK(close(fd));
     }
     app_pass(over);
+}
+
+static int
+connected(void)
+{
+    if (!waits)
+        return app_connect();
+    struct epoll_event e = {0};
+    int fd = (int)CK(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)), ep = (int)CK(epoll_create1(0));
+    if (connect(fd, (struct sockaddr *)&app_addr, sizeof app_addr) != 0)
+        MUST(errno == EINPROGRESS);
+    app_epoll_add(ep, fd, EPOLLOUT);
+    MUST(CK(epoll_wait(ep, &e, 1, APP_WAIT)) == 1);
+    CK(close(ep));
+    return fd;
 }
 
 /* Until all is there that the act makes be there. */
@@ -111,10 +126,10 @@ tail(int fd, enum move move)
 }
 
 static void
-serve(int lfd, enum move move)
+call(enum move move)
 {
     char b[20];
-    int fd = (int)CK(accept4(lfd, NULL, NULL, waits ? SOCK_NONBLOCK : 0)), have = 0;
+    int fd = asks ? connected() : (int)CK(accept4(listener, NULL, NULL, waits ? SOCK_NONBLOCK : 0)), have = 0;
     app_pass(done);
     bool quiet = act == SILENT;
     if (waits || move == NOTHING)
@@ -156,6 +171,7 @@ main(int argc, char **argv)
 {
     app_main(argc, argv);
     outside = strncmp(app_mode, "out", 3) == 0;
+    asks = strncmp(app_mode, "asks", 4) == 0;
     waits = strstr(app_mode, "epoll") != NULL;
     done = app_gate();
     over = app_gate();
@@ -164,13 +180,13 @@ main(int argc, char **argv)
             continue; /* theirs is whole */
         for (enum move move = READ; move < MOVES; move++) {
             struct app_task t;
-            int lfd = app_listen();
+            listener = app_listen();
             say("-- %s, %s\n", acts[act], moves[move]);
-            app_start_fork(&t, client, -1);
-            serve(lfd, move);
+            app_start_fork(&t, peer, -1);
+            call(move);
             app_open(over);
-            app_join(&t, "client");
-            CK(close(lfd));
+            app_join(&t, "peer");
+            CK(close(listener));
         }
     }
     return 0;
