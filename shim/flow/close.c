@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 
 #include "shim/core/fdtab.h"
 #include "shim/core/stat.h"
@@ -232,8 +231,8 @@ finish_in_place(int fd)
     }
 }
 
-static int
-close_fd(int fd)
+int
+shim_conn_close(int fd)
 {
     uint32_t word = shim_fd_word(fd), closing;
     enum shim_fd_kind kind = (enum shim_fd_kind)(word >> SHIM_FD_KIND_SHIFT);
@@ -276,19 +275,6 @@ close_fd(int fd)
         shim_work_expect(-1);
     }
     errno = saved;
-    return r;
-}
-
-/* A cancellation point before anything is done, as close() is; not in the middle, where the peer has been told the end,
- * or meshd of a close, and this thread may count as deciding. */
-int
-shim_conn_close(int fd)
-{
-    int old;
-    pthread_testcancel();
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
-    int r = close_fd(fd);
-    (void)pthread_setcancelstate(old, NULL);
     return r;
 }
 

@@ -39,11 +39,13 @@ struct reg {
     bool spent;            /* one-shot: delivered, not armed again; edge: POLLOUT told */
     bool passing;          /* open, but the kernel keeps our data for good: see pass_through */
     bool told;             /* passing: the next EPOLLOUT was told before the gate opened */
+    uint32_t of;           /* as `forks`, when this process put it in */
 };
 
 _Atomic int shim_gate_count;
 _Atomic uint32_t shim_gate_made;
 static struct reg *bucket[BUCKETS], *unused;
+static uint32_t forks; /* that lead to this process */
 static struct shim_private lock;
 
 /* Descriptors of one set have one word; of a set that we did not see made each number counts as its own. */
@@ -79,7 +81,7 @@ add(int epfd, int fd)
     }
     struct reg *r = unused;
     unused = r->next;
-    *r = (struct reg){.next = bucket[(unsigned)fd % BUCKETS], .set = set_of(epfd), .epfd = epfd, .fd = fd};
+    *r = (struct reg){.next = bucket[(unsigned)fd % BUCKETS], .set = set_of(epfd), .epfd = epfd, .fd = fd, .of = forks};
     bucket[(unsigned)fd % BUCKETS] = r;
     atomic_fetch_add(&shim_gate_made, 1);
     atomic_fetch_add(&shim_gate_count, 1);
@@ -100,6 +102,18 @@ static long
 ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
     return sys_call(SYS_epoll_ctl, epfd, op, fd, ev);
+}
+
+/* Registers r anew. One that a parent made is in its set, too, and there only if it has not taken it out since. */
+static void
+replace(const struct reg *r, struct epoll_event *ev)
+{
+    if (r->of != forks && !(r->ev.events & EPOLLEXCLUSIVE)) {
+        (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, ev);
+        return;
+    }
+    (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+    (void)ctl(r->epfd, EPOLL_CTL_ADD, r->fd, ev);
 }
 
 /* A connecting socket is writable when TCP is up; after that the handshake reads. Where the program
@@ -162,9 +176,10 @@ pass_urgent(struct reg *r)
         ev.events &= EPOLLONESHOT | EPOLLET;
     }
     if (r->gated) {
-        (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+        replace(r, &ev);
+    } else {
+        (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &ev);
     }
-    (void)ctl(r->epfd, r->gated ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, r->fd, &ev);
     r->gated = r->told = false;
     r->passing = true;
 }
@@ -180,8 +195,7 @@ sync_one(struct reg *r)
         if (r->gated) {
             (void)ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &ev);
         } else {
-            (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
-            (void)ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &ev);
+            replace(r, &ev);
         }
         r->gated = true;
         return false;
@@ -202,8 +216,7 @@ sync_one(struct reg *r)
         if (r->spent && ev.events & EPOLLONESHOT) {
             ev.events &= EPOLLONESHOT | EPOLLET;
         }
-        (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
-        (void)ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &ev);
+        replace(r, &ev);
         r->gated = false;
     }
     return !shim_fresh_is(r->fd);
@@ -289,6 +302,7 @@ ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
         return -EINVAL; /* as the kernel, which has ours without it */
     }
     if (op == EPOLL_CTL_MOD && r && r->gated) {
+        r->of = forks;
         r->ev = *ev;
         r->spent = false;
         struct epoll_event mine = private_event(r);
@@ -306,6 +320,7 @@ ctl_locked(int epfd, int op, int fd, struct epoll_event *ev)
         (void)ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
         return -ENOMEM;
     }
+    r->of = forks;
     r->ev = *ev;
     r->spent = r->gated = r->passing = false;
     if ((gate || !shim_fresh_is(fd)) && sync_one(r)) {
@@ -338,15 +353,19 @@ shim_gate_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 }
 
 /* Another descriptor, or process, keeps the connection in the set [epoll(7), Questions and answers]: what is told of it
- * carries the program's data at least. */
+ * carries the program's data at least. Where a parent put it in, that one sees to it. Else it is in no set any more. */
 static void
 leave_behind(const struct reg *r)
 {
     const struct shim_slot *s = shim_slot_current(SHIM_FD_INDEX(shim_fd_word(r->fd)));
-    if ((r->gated || r->passing) && s && shim_fd_is_mesh(r->fd) && atomic_load(&s->refs) > 1) {
-        struct epoll_event ev = r->ev;
+    struct epoll_event ev = r->ev;
+    if (!(r->gated || r->passing) || !s || !shim_fd_is_mesh(r->fd)) {
+        return;
+    }
+    if (atomic_load(&s->refs) <= 1) {
         (void)ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
-        (void)ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &ev);
+    } else if (r->of == forks) {
+        replace(r, &ev);
     }
 }
 
@@ -543,5 +562,6 @@ shim_gate_strip(int epfd, struct epoll_event *ev, int n, int max)
 void
 shim_gate_forked(void)
 {
+    forks++;
     shim_private_forked(&lock, false);
 }

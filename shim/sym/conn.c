@@ -115,8 +115,10 @@ accepted(int listener, uint32_t word, int fd)
     if (!shim_fdtab_may_write()) {
         return fd;
     }
-    int saved = errno;
+    int saved = errno, old;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old); /* whom the kernel accepted is the program's */
     int no = shim_conn_accepted(listener, word, fd);
+    (void)pthread_setcancelstate(old, NULL);
     errno = no ? no : saved;
     return no ? -1 : fd;
 }
@@ -160,12 +162,13 @@ accept(int fd, struct sockaddr *sa, socklen_t *len)
     return accepted(fd, word, got);
 }
 
-/* A TCP socket that we did not see being made (inherited, received) counts too. */
+/* A TCP socket that we did not see being made (inherited, received) counts too, and one that was a listener. */
 bool
 sym_is_tcp(int fd)
 {
     int type = 0, proto = 0;
     socklen_t len = sizeof(type);
+    look_again(fd, false);
     if (shim_fd_kind(fd) == SHIM_FD_FRESH || shim_fd_kind(fd) == SHIM_FD_CONN) {
         return true;
     }
@@ -197,7 +200,7 @@ connect(int fd, const struct sockaddr *sa, socklen_t len)
     if (!shim_env.on) {
         return shim_real.connect(fd, sa, len);
     }
-    look_again(inet ? fd : -1, false);
+    pthread_testcancel(); /* before anything is done */
     if (!inet || !sym_is_tcp(fd)) {
         if (shim_fd_kind(fd) == SHIM_FD_CONN && sa && len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNSPEC) {
             return shim_conn_unspec(fd, sa, len);

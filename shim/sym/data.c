@@ -15,6 +15,7 @@
 #include "shim/flow/beside.h"
 #include "shim/flow/pass.h"
 #include "shim/link/wire.h"
+#include "shim/ready/ready.h"
 #include "shim/route/names.h"
 #include "shim/sym/sym.h"
 
@@ -264,19 +265,39 @@ SYM_BODY(ssize_t, send, (int fd, const void *buf, size_t n, int flags), (fd, buf
     return shim_real.send(fd, buf, n, flags);
 }
 
+/* MSG_DONTWAIT is for the connect, too [net/ipv4/tcp.c: tcp_sendmsg_fastopen]. 0, or -errno. */
+static int
+connect_first(int fd, const struct sockaddr *sa, socklen_t len, int flags)
+{
+    bool gated = false;
+    long fl = flags & MSG_DONTWAIT ? sys_fcntl(fd, F_GETFL, 0) : O_NONBLOCK;
+    bool blocks = fl >= 0 && !(fl & O_NONBLOCK);
+    if (blocks) {
+        (void)sys_fcntl(fd, F_SETFL, fl | O_NONBLOCK);
+    }
+    int e = shim_conn_connect(fd, sa, len, &gated) == 0 ? 0 : -errno;
+    if (blocks) {
+        (void)sys_fcntl(fd, F_SETFL, fl);
+    }
+    if (gated) {
+        shim_gate_update(fd);
+    }
+    return e;
+}
+
 /* TCP Fast Open puts data into the SYN: here it is a connect and a send. SHIM_PASS if it is no
  * matter of ours. */
 static ssize_t
 fast_open(int fd, const struct iovec *iov, int cnt, int flags, const struct sockaddr *sa,
           socklen_t len)
 {
-    bool gated;
     bool inet = sa && len >= sizeof(sa->sa_family) && (sa->sa_family == AF_INET || sa->sa_family == AF_INET6);
     if (!inet || !shim_env.on || !sym_is_tcp(fd)) {
         return SHIM_PASS;
     }
-    if (shim_conn_connect(fd, sa, len, &gated) != 0) {
-        return -errno;
+    int e = connect_first(fd, sa, len, flags);
+    if (e != 0) {
+        return e;
     }
     flags &= ~MSG_FASTOPEN;
     if (shim_fd_is_mesh(fd)) {
@@ -415,7 +436,7 @@ fast_open_many(int fd, struct mmsghdr *v, int flags)
 SHIM_EXPORT int
 sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 {
-    SYM_MESH(fd, write_many(fd, v, n, flags));
+    SYM_MESH(fd, write_many(fd, v, n < IOV_MAX ? n : IOV_MAX, flags)); /* as many as the kernel's UIO_MAXIOV */
     if (flags & MSG_FASTOPEN && n > 0 && shim_env.on && sym_is_tcp(fd)) {
         return fast_open_many(fd, v, flags);
     }
@@ -442,7 +463,14 @@ sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 SHIM_EXPORT ssize_t
 sendfile(int fd, int in, off_t *off, size_t n)
 {
-    SYM_MESH(fd, shim_io_sendfile(fd, in, off, n));
+    if (shim_fd_is_mesh(fd)) { /* no cancellation point */
+        int saved = errno;
+        ssize_t r = shim_io_sendfile(fd, in, off, n);
+        if (r != SHIM_PASS) {
+            return sym_result(r, saved);
+        }
+        errno = saved;
+    }
     return shim_real.sendfile(fd, in, off, n);
 }
 

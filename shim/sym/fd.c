@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "shim/core/env.h"
@@ -25,9 +26,12 @@ is_private(int fd)
     return shim_fd_kind(fd) == SHIM_FD_PRIVATE && shim_region_fd() == fd;
 }
 
+/* A cancellation point before anything is done, as close() is; not in the middle, where its set of epoll has let go of it,
+ * the peer has been told the end, or meshd of a close, and this thread may count as deciding. */
 SHIM_EXPORT int
 close(int fd)
 {
+    int old;
     if (shim_fd_word(fd) == 0) {
         return shim_real.close(fd);
     }
@@ -35,10 +39,14 @@ close(int fd)
         errno = EBADF;
         return -1;
     }
+    pthread_testcancel();
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
     if (shim_gate_any() && shim_fdtab_may_write()) {
         shim_gate_forget(fd);
     }
-    return shim_conn_close(fd);
+    int r = shim_conn_close(fd);
+    (void)pthread_setcancelstate(old, NULL);
+    return r;
 }
 
 /* Only numbers that we know of need more than the kernel does by itself. Unlike close(), no cancellation point. */
@@ -130,11 +138,20 @@ dup(int fd)
     return duplicated(fd, to);
 }
 
+/* What the kernel looks at before it touches `to` [fs/file.c: ksys_dup3]. */
+static bool
+will_replace(int from, int to, int flags)
+{
+    struct rlimit most = {0, 0};
+    return from != to && !(flags & ~O_CLOEXEC) && sys_fcntl(from, F_GETFD, 0) >= 0 &&
+           (sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &most) != 0 || (rlim_t)to < most.rlim_cur);
+}
+
 /* The target's connection ends only if the call will succeed. */
 static void
-before_replace(int from, int to)
+before_replace(int from, int to, int flags)
 {
-    if (from != to && shim_fd_word(to) && sys_fcntl(from, F_GETFD, 0) >= 0) {
+    if (shim_fd_word(to) && will_replace(from, to, flags)) {
         if (is_private(to)) {
             if (shim_fdtab_may_write()) {
                 shim_region_yield(to);
@@ -154,7 +171,7 @@ dup2(int from, int to)
     if (is_refused(from, to)) {
         return sym_stdio_refuse();
     }
-    before_replace(from, to);
+    before_replace(from, to, 0);
     int r = shim_real.dup2(from, to);
     if (r >= 0 && (shim_fd_word(from) || shim_fd_word(to))) {
         shim_conn_dup(from, to);
@@ -168,7 +185,7 @@ dup3(int from, int to, int flags)
     if (is_refused(from, to)) {
         return sym_stdio_refuse();
     }
-    before_replace(from, to);
+    before_replace(from, to, flags);
     int r = shim_real.dup3(from, to, flags);
     if (r >= 0 && (shim_fd_word(from) || shim_fd_word(to))) {
         shim_conn_dup(from, to);

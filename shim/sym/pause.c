@@ -14,6 +14,7 @@ static bool
 drive_until(uint64_t deadline)
 {
     int saved = errno;
+    pthread_testcancel(); /* there may be nothing to sleep for */
     while (shim_work_any() && shim_now() < deadline) {
         if (shim_work_wait(NULL, 0, deadline, NULL, NULL) == -EINTR) {
             errno = saved;

@@ -8,6 +8,7 @@
 #define SHIM_SYM_SYM_H
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "shim/core/fdtab.h"
 #include "shim/core/region.h"
@@ -54,10 +55,12 @@ sym_result(ssize_t r, int saved)
     }                                                                             \
     __attribute__((hot)) static __attribute__((noinline)) type name##_body params
 
-/* If fd is a mesh connection, `call` answers; SHIM_PASS falls through to the real call. */
+/* If fd is a mesh connection, `call` answers; SHIM_PASS falls through to the real call. It is a cancellation point before
+ * anything is done, as the bare call, also where it has not to sleep [pthreads(7)]. */
 #define SYM_MESH(fd, call)                            \
     do {                                              \
         if (shim_fd_is_mesh(fd)) {                    \
+            pthread_testcancel();                     \
             int saved_ = errno;                       \
             ssize_t r_ = (call);                      \
             if (r_ != SHIM_PASS) {                    \
