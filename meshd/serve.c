@@ -190,7 +190,7 @@ on_peer(const struct meshd_peer *peer, struct meshd_request *req, struct meshd_r
     bool near = memcmp(at.ip + 12, in.to_tail, 4) == 0 || meshd_registry_is_own_address(&at);
     uint64_t since = meshd_real_ns() - (uint64_t)meshd_config_current()->handshake_timeout_ms * 1000000;
     bool coming = in.to != 0 && near && meshd_stats_is_coming(in.netns, in.to_tail, in.to, since);
-    out.known = meshd_stats_is_client(in.netns, &at) ? MESH_PEER_YES : coming ? MESH_PEER_COMING : MESH_PEER_NO;
+    out.known = meshd_stats_is_client(in.netns, &at, since) ? MESH_PEER_YES : coming ? MESH_PEER_COMING : MESH_PEER_NO;
     return reply_with(rep, &out, sizeof(out));
 }
 

@@ -134,6 +134,7 @@ keep_recent(const struct meshd_conn *c, void *arg)
 {
     struct meshd_conn copy = *c;
     const struct folding *f = arg;
+    meshd_stats_killed(c, f->now);
     meshd_origin_apply(&copy, f->info);
     if (copy.state != MESH_CONN_CLOSED) {
         bool killed = copy.state == MESH_CONN_OPEN && !(copy.how & MESH_HOW_EXITED);

@@ -101,9 +101,9 @@ bool meshd_stats_visit_tree(const struct meshd_peer *peer, pid_t root, uid_t uid
                             meshd_pid_visit *visit, void *arg);
 /* A process is dead: if nobody else holds its page it is folded into the totals. */
 void meshd_stats_gone(pid_t pid, uint64_t starttime);
-/* Is there an outbound connection from this local address in some page? Loopback addresses hold
- * within netns. */
-bool meshd_stats_is_client(uint64_t netns, const struct mesh_addr *local);
+/* Is there an outbound connection from this local address in some page, or was one in its handshake when its process was
+ * killed, since then? Loopback addresses hold within netns. */
+bool meshd_stats_is_client(uint64_t netns, const struct mesh_addr *local, uint64_t since_ns);
 /* Is there one from netns to this port, at an address that ends so (4 bytes), that has no local address yet and
  * was begun since then (CLOCK_REALTIME)? Whoever has a page can say so: the answer may only delay. */
 bool meshd_stats_is_coming(uint64_t netns, const uint8_t *tail, uint16_t port, uint64_t since_ns);

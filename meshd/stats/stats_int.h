@@ -27,4 +27,7 @@ extern struct meshd_stats_entry *meshd_stats_entries;
 /* Alive by the pids that the processes wrote, which mean something in our own pid namespace only. */
 uint32_t meshd_stats_alive(const struct meshd_page_head *h);
 
+/* Of a page that is folded: what its process left. */
+void meshd_stats_killed(const struct meshd_conn *c, uint64_t at_ns);
+
 #endif

@@ -98,11 +98,44 @@ is_that_client(const struct meshd_conn *c, void *arg)
            mesh_addr_eq(&c->local, q->local);
 }
 
+/* Clients that were killed before their server knew who they are: it may still speak to them. The oldest is forgotten. Not
+ * on the loopback, where the server sees by itself that nobody has the socket, and ports come round soon. */
+#define KILLED 256u
+static struct {
+    struct mesh_addr local;
+    uint64_t at_ns;
+} killed[KILLED];
+static unsigned killed_n;
+
+void
+meshd_stats_killed(const struct meshd_conn *c, uint64_t at_ns)
+{
+    if (c->outbound && c->state == MESH_CONN_HANDSHAKE && !c->plaintext && c->local.port && !mesh_addr_is_loopback(&c->local)) {
+        unsigned i = killed_n++ % KILLED;
+        killed[i].local = c->local;
+        killed[i].at_ns = at_ns;
+    }
+}
+
+static bool
+was_killed(const struct mesh_addr *local, uint64_t since_ns)
+{
+    for (unsigned i = 0; i < KILLED && i < killed_n; i++) {
+        if (killed[i].at_ns >= since_ns && mesh_addr_eq(&killed[i].local, local)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool
-meshd_stats_is_client(uint64_t netns, const struct mesh_addr *local)
+meshd_stats_is_client(uint64_t netns, const struct mesh_addr *local, uint64_t since_ns)
 {
     struct client_query q = {local};
     bool anywhere = !mesh_addr_is_loopback(local); /* from another namespace of this host too */
+    if (was_killed(local, since_ns)) {
+        return true;
+    }
     for (const struct meshd_stats_entry *e = meshd_stats_entries; e; e = e->hh.next) {
         if (!e->folded && (anywhere || e->info.netns == netns) &&
             meshd_page_visit(&e->info, MESHD_PAGE_ACTIVE, is_that_client, &q) != 0) {

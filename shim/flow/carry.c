@@ -23,6 +23,7 @@
 #include "shim/flow/hs.h"
 #include "shim/flow/ktls.h"
 #include "shim/flow/listener.h"
+#include "shim/flow/plain.h"
 #include "shim/flow/relay.h"
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
@@ -133,6 +134,10 @@ shim_carry_settle_until(int fd, uint64_t until)
     uint64_t cookie = s ? atomic_load(&s->cookie) : 0;
     if (s) {
         shim_work_wake(s);
+    }
+    if (s && shim_slot_phase(s) == SHIM_PHASE_FAILED && shim_slot_has(s, SHIM_SF_SILENT)) {
+        (void)shim_plain_late(fd, s, true); /* the image is the one that speaks */
+        return;
     }
     while (s && !drive_as(fd, s) && atomic_load(&s->cookie) == cookie && shim_now() < until) {
         bool open = shim_slot_phase(s) == SHIM_PHASE_OPEN;

@@ -237,6 +237,13 @@ shim_conn_is_orphan(struct shim_slot *s)
     return true;
 }
 
+bool
+shim_conn_is_mute(struct shim_slot *s)
+{
+    bool left = shim_conn_is_orphan(s) || (shim_slot_phase(s) == SHIM_PHASE_FAILED && atomic_load(&s->err) == MESH_E_HOLDER_DIED);
+    return left && !shim_slot_has(s, SHIM_SF_SERVER) && atomic_load(&s->hs_step) == 0;
+}
+
 void
 shim_conn_wake(int fd)
 {
@@ -302,8 +309,8 @@ static int
 pending_error(struct shim_slot *s)
 {
     int no = atomic_exchange(&s->so_error, 0);
-    bool told = shim_slot_phase(s) == SHIM_PHASE_FAILED && shim_slot_has(s, SHIM_SF_LAZY) &&
-                shim_slot_has(s, SHIM_SF_ASKED);
+    bool known = shim_slot_has(s, SHIM_SF_SERVER) || (shim_slot_has(s, SHIM_SF_LAZY) && shim_slot_has(s, SHIM_SF_ASKED));
+    bool told = known && shim_slot_phase(s) == SHIM_PHASE_FAILED;
     return no || !told ? no : shim_slot_errno(atomic_exchange(&s->fail_errno, 0));
 }
 

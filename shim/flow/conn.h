@@ -71,6 +71,9 @@ short shim_conn_visible(int fd);
 
 /* True, and the connection FAILED, when the process that drives its handshake is no more. */
 bool shim_conn_is_orphan(struct shim_slot *s);
+/* True of a client's that is, or was, such a one and whose server has heard nothing: an end in order would look like that of
+ * a client outside the mesh, to which servers speak. It is to end by a reset. */
+bool shim_conn_is_mute(struct shim_slot *s);
 
 void shim_conn_before_fork(void);
 void shim_conn_fork_failed(void);

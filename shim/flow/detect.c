@@ -13,6 +13,8 @@
 #include "shim/real.h"
 #include "shim/tls/inspect.h"
 
+#define RETRY_NS UINT64_C(5000000)
+
 /* The server has spoken, the client has not. A meshd that is starting anew or too busy to answer, or that
  * knows of a client that is just in the kernel's connect(), is asked again, until a handshake would have failed
  * too: to a client of the mesh plaintext is a leak and a torn connection. */
@@ -90,11 +92,19 @@ end_wait(struct shim_work *w)
     w->awaited = s->rx_lowat = 0;
 }
 
+static bool
+is_stranger(const struct shim_work *w)
+{
+    uint32_t known = MESH_PEER_YES;
+    const struct shim_slot *s = shim_hs_slot(w);
+    return shim_link_peer_known(w->fd, &s->peer, &s->local, &known) == MESH_OK && known == MESH_PEER_NO;
+}
+
 static enum shim_detect
 not_yet(struct shim_work *w)
 {
     enum shim_detect d = w->spoke && shim_now() >= w->detect_at ? ask_registry(w) : SHIM_DETECT_WAIT;
-    if (w->awaited && w->may_be_plain && shim_now() >= w->expires_at) {
+    if (w->awaited && w->may_be_plain && shim_now() >= w->expires_at && is_stranger(w)) {
         d = SHIM_DETECT_PLAIN; /* it does not go on as a hello */
     }
     if (d == SHIM_DETECT_PLAIN || !w->may_be_plain) {
@@ -104,16 +114,33 @@ not_yet(struct shim_work *w)
 }
 
 /* One of this host that nobody holds any more was perhaps of the mesh, and killed. */
-bool
-shim_detect_is_outside(int fd, const struct shim_slot *s)
+enum shim_origin
+shim_detect_origin(int fd, const struct shim_slot *s)
 {
     uint32_t known = MESH_PEER_YES;
     bool near = mesh_addr_is_loopback(&s->peer) || memcmp(s->peer.ip, s->local.ip, sizeof(s->peer.ip)) == 0;
-    enum shim_far_end far = shim_diag_far_end(&s->peer, &s->local);
+    enum shim_far_end far = shim_diag_far_end(fd, &s->peer, &s->local);
     if (far == SHIM_FAR_LEFT || (far == SHIM_FAR_UNKNOWN && near)) {
-        return false;
+        return SHIM_ORIGIN_MESH;
     }
-    return shim_link_peer_known(fd, &s->peer, &s->local, &known) == MESH_OK && known == MESH_PEER_NO;
+    if (shim_link_peer_known(fd, &s->peer, &s->local, &known) != MESH_OK || known == MESH_PEER_COMING) {
+        return SHIM_ORIGIN_UNKNOWN;
+    }
+    return known == MESH_PEER_NO ? SHIM_ORIGIN_OUTSIDE : SHIM_ORIGIN_MESH;
+}
+
+/* The client has ended, and the server has spoken. What the registry cannot tell yet is asked again, as above. */
+static enum shim_detect
+ended(struct shim_work *w)
+{
+    uint64_t now = shim_now();
+    if (w->ended && now < w->detect_at) {
+        return SHIM_DETECT_WAIT;
+    }
+    enum shim_origin o = shim_detect_origin(w->fd, shim_hs_slot(w));
+    w->ended = o == SHIM_ORIGIN_UNKNOWN && now < w->ask_until;
+    w->detect_at = w->ended ? now + RETRY_NS : SHIM_NEVER;
+    return w->ended ? SHIM_DETECT_WAIT : o == SHIM_ORIGIN_OUTSIDE ? SHIM_DETECT_PLAIN : SHIM_DETECT_GONE;
 }
 
 /* A hello that is not whole and never will be, or not in the time of a handshake, is the program's to make something of. One for which there is no room goes
@@ -145,5 +172,5 @@ shim_detect(struct shim_work *w)
     if (r < 0) {
         return SHIM_DETECT_RESET;
     }
-    return w->spoke && shim_detect_is_outside(w->fd, shim_hs_slot(w)) ? SHIM_DETECT_PLAIN : SHIM_DETECT_GONE;
+    return w->spoke ? ended(w) : SHIM_DETECT_GONE;
 }

@@ -18,8 +18,13 @@ enum shim_detect {
 
 /* Under the work lock. Consumes nothing. */
 enum shim_detect shim_detect(struct shim_work *w);
-/* Of a client that has ended without a byte: nobody of the mesh is known to be there, so what the program says is for
- * it. Asks meshd. */
-bool shim_detect_is_outside(int fd, const struct shim_slot *s);
+enum shim_origin {
+    SHIM_ORIGIN_MESH,    /* or perhaps of it, and gone: nothing is said */
+    SHIM_ORIGIN_OUTSIDE, /* nobody of the mesh is known to be there: what the program says is for it */
+    SHIM_ORIGIN_UNKNOWN, /* just now: meshd does not answer, or somebody is in the kernel's connect() */
+};
+
+/* Of a client that has ended without a byte. Asks meshd. */
+enum shim_origin shim_detect_origin(int fd, const struct shim_slot *s);
 
 #endif

@@ -64,7 +64,7 @@ may_hand_off(const struct shim_work *w)
            left(w) <= 65536;
 }
 
-/* False: meshd did not take everything. */
+/* False: meshd did not take everything. It is given up at the first that it does not even answer: there may be hundreds. */
 static bool
 hand_off(void)
 {
@@ -83,6 +83,9 @@ hand_off(void)
         } else {
             shim_log_info("meshd does not take the last bytes: %s; we wait for the server", mesh_err_text(e));
             w->handed = all = false;
+        }
+        if (e == MESH_E_NO_MESHD) {
+            break;
         }
     }
     shim_work_leave();

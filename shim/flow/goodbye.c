@@ -11,6 +11,7 @@
 #include "shim/flow/conn.h"
 #include "shim/flow/hs.h"
 #include "shim/flow/ktls.h"
+#include "shim/flow/retry.h"
 #include "shim/flow/rx.h"
 #include "shim/flow/tx.h"
 #include "shim/flow/work.h"
@@ -105,16 +106,48 @@ shutdown_real(int fd, int how, bool said_goodbye)
     return r;
 }
 
+/* Under the work lock. */
+static void
+spoke(const struct shim_slot *s)
+{
+    struct shim_work *w = shim_work_of(s);
+    if (w) {
+        shim_hs_spoke(w);
+    }
+}
+
 static void
 note_spoke(const struct shim_slot *s)
 {
     if (shim_work_enter()) {
-        struct shim_work *w = shim_work_of(s);
-        if (w) {
-            shim_hs_spoke(w);
+        spoke(s);
+        shim_work_leave();
+    }
+}
+
+/* False: another thread has found it to be plain. */
+static bool
+owe_end(struct shim_slot *s)
+{
+    bool locked = shim_work_enter(), here = atomic_load(&s->cookie) != 0;
+    if (here) {
+        atomic_fetch_or(&s->flags, SHIM_SF_FIN_DUE);
+    }
+    if (locked) {
+        if (here) {
+            spoke(s);
         }
         shim_work_leave();
     }
+    return here;
+}
+
+/* A client went away before there was TLS: nothing is written any more, and bare this is the first end of ours. */
+static bool
+end_failed(struct shim_slot *s)
+{
+    return shim_slot_has(s, SHIM_SF_SERVER) && atomic_load(&s->err) == MESH_OK &&
+           !(atomic_fetch_or(&s->flags, SHIM_SF_TX_DEAD) & SHIM_SF_TX_DEAD);
 }
 
 /* Ends the send side: now, or as soon as what stands before it has gone. */
@@ -124,6 +157,9 @@ shutdown_write(int fd, struct shim_slot *s, int how)
     int r = -EAGAIN;
     struct pollfd p = {fd, 0, 0};
     shim_work_drive_slot(s);
+    if (shim_conn_slot(fd) != s) {
+        return shim_real.shutdown(fd, how); /* its client turned out to be none of the mesh */
+    }
     if (shim_slot_phase(s) >= SHIM_PHASE_OPEN && sys_poll(&p, 1, 0) > 0 && p.revents & POLLERR && p.revents & POLLHUP) {
         return shutdown_real(fd, how, false); /* reset: what is to be known of that is the next call's to tell */
     }
@@ -140,11 +176,12 @@ shutdown_write(int fd, struct shim_slot *s, int how)
         atomic_fetch_or(&s->flags, SHIM_SF_TX_SHUT);
     }
     if (r != -EAGAIN || shim_slot_phase(s) >= SHIM_PHASE_FAILED) {
-        return shutdown_real(fd, how, r == 0);
+        return shutdown_real(fd, how, r == 0 || end_failed(s));
     }
-    atomic_fetch_or(&s->flags, SHIM_SF_FIN_DUE);
+    if (!owe_end(s)) {
+        return shim_real.shutdown(fd, how);
+    }
     shim_work_tail(s, fd);
-    note_spoke(s);
     shim_work_drive_slot(s);
     /* SHUT_RD now would cut a handshake off: talk.c does it afterwards. */
     return how == SHUT_RDWR && shim_slot_phase(s) >= SHIM_PHASE_OPEN
@@ -164,6 +201,11 @@ shim_conn_shutdown(int fd, int how)
     }
     if (s && shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
         shim_work_drive_slot(s); /* TCP may be up: then its peer is to hear who it was */
+        s = shim_conn_slot(fd);  /* or it was refused */
+    }
+    if (s && shim_slot_phase(s) != SHIM_PHASE_OPEN && shim_conn_is_mute(s)) {
+        shim_retry_disconnect(fd);
+        return 0;
     }
     if (!s || shim_slot_phase(s) == SHIM_PHASE_CONNECTING) {
         return shim_real.shutdown(fd, how);
@@ -173,6 +215,10 @@ shim_conn_shutdown(int fd, int how)
         struct mesh_snap_settings set;
         mesh_snap_settings(&snap, &set);
         (void)shim_work_wait(NULL, 0, shim_now() + (uint64_t)set.accept_grace_ms * 1000000, NULL, s);
+        s = shim_conn_slot(fd);
+        if (!s) {
+            return shim_real.shutdown(fd, how); /* its client turned out to be none of the mesh */
+        }
     }
     if (how == SHUT_RD || how == SHUT_RDWR) {
         atomic_fetch_or(&s->flags, SHIM_SF_RX_SHUT);

@@ -54,8 +54,9 @@ shim_hs_fail(struct shim_work *w, enum mesh_err e, int no)
     shim_stat_conn_broke(s, kernels ? -no : -EAGAIN);
     shim_stat_conn_closed(s, e);
     shim_retry_leave(s);
+    bool silent = shim_slot_has(s, SHIM_SF_SILENT); /* when it is FAILED, another thread may decide */
     atomic_store_explicit(&s->phase, SHIM_PHASE_FAILED, memory_order_release);
-    if (!shim_slot_has(s, SHIM_SF_SILENT)) {
+    if (!silent) {
         (void)sys_call(SYS_shutdown, w->fd, SHUT_RDWR, 0, 0);
     }
     return true;
@@ -328,7 +329,11 @@ shim_hs_drive(struct shim_work *w)
         if (!shim_conn_is_orphan(s)) {
             return false;
         }
-        (void)sys_call(SYS_shutdown, w->fd, SHUT_RDWR, 0, 0);
+        if (shim_conn_is_mute(s)) {
+            shim_retry_disconnect(w->fd);
+        } else {
+            (void)sys_call(SYS_shutdown, w->fd, SHUT_RDWR, 0, 0);
+        }
         return true;
     }
     if (phase == SHIM_PHASE_CONNECTING) {
@@ -375,6 +380,9 @@ shim_hs_events(const struct shim_work *w)
         return 0;
     }
     if (phase == SHIM_PHASE_HANDSHAKE) {
+        if (w->ended) {
+            return 0; /* asked again by the clock */
+        }
         return w->plain || w->out_off < w->out_len ? POLLOUT : POLLIN;
     }
     if (shim_slot_has(s, SHIM_SF_PAUSED) && phase == SHIM_PHASE_CONNECTING) {

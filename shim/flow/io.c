@@ -368,7 +368,7 @@ write_unshaped(int fd, struct shim_slot *s, struct shim_iov *data, int flags)
 {
     switch (shim_slot_phase(s)) {
     case SHIM_PHASE_FAILED: {
-        if (shim_plain_late(fd, s)) {
+        if (shim_slot_has(s, SHIM_SF_SILENT) && shim_plain_late(fd, s, !shim_io_is_nonblocking(fd, flags))) {
             return 0;
         }
         ssize_t r = read_failed(s);

@@ -15,6 +15,7 @@
 #include "shim/flow/hs_int.h"
 #include "shim/flow/retry.h"
 #include "shim/flow/sockopt.h"
+#include "shim/link/link.h"
 #include "shim/real.h"
 
 /* The socket is not ours any more: it is a plain one, open or not. */
@@ -95,20 +96,47 @@ shim_plain_bury(struct shim_work *w)
     return let_go(w);
 }
 
-bool
-shim_plain_late(int fd, struct shim_slot *s)
+/* As ask_registry in detect.c, but that the caller sleeps: for so long at most, if it may. */
+#define PATIENCE_MS 1000u
+static bool
+is_outside(int fd, const struct shim_slot *s, bool patient)
 {
-    if (!(atomic_fetch_and(&s->flags, ~SHIM_SF_SILENT) & SHIM_SF_SILENT)) {
-        return false;
+    struct mesh_snap snap = shim_link_snapshot();
+    struct mesh_snap_settings set;
+    mesh_snap_settings(&snap, &set);
+    uint64_t until = shim_now() + (uint64_t)(patient ? PATIENCE_MS : set.detect_timeout_ms) * 1000000;
+    enum shim_origin o = shim_detect_origin(fd, s);
+    while (o == SHIM_ORIGIN_UNKNOWN && shim_slot_has(s, SHIM_SF_SILENT) && shim_now() < until) {
+        (void)sys_poll(NULL, 0, 5);
+        o = shim_detect_origin(fd, s);
     }
-    bool plain = shim_detect_is_outside(fd, s) && shim_work_enter();
-    if (plain) {
-        shim_stat_add(MESH_STAT_PLAIN_IN, 1);
-        (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, shim_slot_handle(s)), SHIM_FD_OTHER);
-        shim_slot_free(s);
-        shim_work_leave();
-    } else {
+    return o == SHIM_ORIGIN_OUTSIDE;
+}
+
+/* Several threads, or processes, may come here at once. All find the same; one acts, and until it has done so the flag
+ * stands. A handler above the lock's holder acts without the lock: nothing of this connection is on the list any more. */
+bool
+shim_plain_late(int fd, struct shim_slot *s, bool patient)
+{
+    uint32_t word = shim_fd_word(fd), handle = SHIM_FD_INDEX(word), failed = SHIM_PHASE_FAILED;
+    if (word >> SHIM_FD_KIND_SHIFT != SHIM_FD_CONN || shim_slot_current(handle) != s) {
+        return true;
+    }
+    bool plain = is_outside(fd, s, patient), locked = shim_work_enter();
+    if (shim_slot_current(handle) != s || shim_slot_phase(s) != SHIM_PHASE_FAILED) {
+        plain = true;
+    } else if (!shim_slot_has(s, SHIM_SF_SILENT)) {
+        plain = false;
+    } else if (!plain) {
         (void)sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0);
+        atomic_fetch_and(&s->flags, ~SHIM_SF_SILENT);
+    } else if (atomic_compare_exchange_strong(&s->phase, &failed, SHIM_PHASE_FREE)) {
+        shim_stat_add(MESH_STAT_PLAIN_IN, 1);
+        (void)shim_fdtab_turn(SHIM_FD_WORD(SHIM_FD_CONN, handle), SHIM_FD_OTHER);
+        shim_slot_free(s);
+    }
+    if (locked) {
+        shim_work_leave();
     }
     return plain;
 }

@@ -18,7 +18,8 @@ bool shim_plain_go(struct shim_work *w);
  * kernel has not told anybody yet, and is let to: what poll, SO_ERROR and each call then say is its own word. */
 bool shim_plain_is_dead(const struct shim_work *w);
 bool shim_plain_bury(struct shim_work *w);
-/* The program writes to a client that ended without a byte. True: it is none of the mesh, and fd a plain socket now. */
-bool shim_plain_late(int fd, struct shim_slot *s);
+/* The program writes to a client that ended without a byte. True: it is none of the mesh, and fd a plain socket now.
+ * Patient: waits for longer where meshd does not answer. */
+bool shim_plain_late(int fd, struct shim_slot *s, bool patient);
 
 #endif

@@ -68,6 +68,7 @@ struct shim_work {
     bool looked_up; /* client: whom to expect, again, at the first answer */
     bool spoke;    /* server: the program wrote before the client did */
     bool may_be_plain, detected;
+    bool ended;     /* so has the client, and meshd could not tell yet whose it is */
     bool plain;     /* it is; what was written early is still going out */
     bool dormant;   /* after fork, in the child: the parent's until the child uses the connection */
     bool helper;    /* closed here, other processes go on: only for the handshake, and for `early` */

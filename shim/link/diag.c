@@ -5,12 +5,15 @@
 #include "shim/link/diag.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "shim/core/room.h"
+#include "shim/link/link.h"
 #include "shim/real.h"
 
 static void
@@ -47,14 +50,25 @@ ask(int fd, const struct mesh_addr *at, const struct mesh_addr *to)
     return rep.is.idiag_inode ? SHIM_FAR_HELD : SHIM_FAR_LEFT;
 }
 
-enum shim_far_end
-shim_diag_far_end(const struct mesh_addr *at, const struct mesh_addr *to)
+static int
+dial(void)
 {
-    int fd = (int)sys_call(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG, 0);
+    return (int)sys_call(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG, 0);
+}
+
+/* The process may be in another namespace than its connection [unshare(2)]: what is there is not the other end. */
+enum shim_far_end
+shim_diag_far_end(int conn, const struct mesh_addr *at, const struct mesh_addr *to)
+{
+    int fd = dial();
+    if (fd == -EMFILE && shim_room_make()) {
+        fd = dial();
+        shim_room_end();
+    }
     if (fd < 0) {
         return SHIM_FAR_UNKNOWN;
     }
-    enum shim_far_end far = ask(fd, at, to);
+    enum shim_far_end far = shim_link_netns(fd) == shim_link_netns(conn) ? ask(fd, at, to) : SHIM_FAR_UNKNOWN;
     (void)sys_close(fd);
     return far;
 }

@@ -13,7 +13,7 @@ enum shim_far_end {
     SHIM_FAR_LEFT,    /* nobody has it, it only sends what was written, or its end */
 };
 
-/* Of the socket at `at` that is connected to `to`. */
-enum shim_far_end shim_diag_far_end(const struct mesh_addr *at, const struct mesh_addr *to);
+/* Of the socket at `at` that is connected to `to`, which is conn. */
+enum shim_far_end shim_diag_far_end(int conn, const struct mesh_addr *at, const struct mesh_addr *to);
 
 #endif

@@ -37,6 +37,7 @@
 #define STALE_NS    UINT64_C(3000000000)
 #define RETRY_NS    UINT64_C(1000000000)
 #define CALL_MS     2000
+#define PEER_MS     500
 #define LIVE_MS     200 /* one can do without */
 
 static struct shim_private lock;
@@ -351,11 +352,19 @@ shim_link_peer_known(int fd, const struct mesh_addr *a, const struct mesh_addr *
 {
     struct mesh_wire_peer_req req = {.netns = shim_link_netns(fd), .port = a->port, .to = to->port};
     struct mesh_wire_peer_rep rep = {0};
+    uint64_t began = shim_now();
     memcpy(req.addr, a->ip, 16);
     memcpy(req.to_tail, to->ip + 12, sizeof(req.to_tail));
     struct shim_wire_call c = {.type = MESH_WIRE_PEER, .req = &req, .req_len = sizeof(req),
                                .send_fd = -1, .rep = &rep, .rep_cap = sizeof(rep)};
-    enum mesh_err e = shim_wire_call(&c, 500);
+    static _Atomic uint64_t deaf_until; /* each asks for one of perhaps hundreds of clients, and holds the others up */
+    if (shim_now() < atomic_load(&deaf_until)) {
+        return MESH_E_NO_MESHD;
+    }
+    enum mesh_err e = shim_wire_call(&c, PEER_MS);
+    if (e == MESH_E_NO_MESHD && shim_now() - began >= (uint64_t)PEER_MS * 1000000) {
+        atomic_store(&deaf_until, shim_now() + (uint64_t)PEER_MS * 1000000);
+    }
     if (e == MESH_OK && c.rep_len != sizeof(rep)) {
         e = MESH_E_PROTOCOL;
     }

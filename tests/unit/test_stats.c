@@ -283,19 +283,19 @@ START_TEST(who_is_a_client)
     uint64_t id = 0;
     struct mesh_page *m = attach(getpid(), &id, NULL);
     struct mesh_addr a = {.ip = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1}, .port = 1000};
-    ck_assert(!meshd_stats_is_client(5, &a));
+    ck_assert(!meshd_stats_is_client(5, &a, UINT64_MAX));
     fill_conn(m, 7, MESH_CONN_HANDSHAKE, 1000);
-    ck_assert(meshd_stats_is_client(5, &a));
-    ck_assert(!meshd_stats_is_client(6, &a)); /* another namespace */
+    ck_assert(meshd_stats_is_client(5, &a, UINT64_MAX));
+    ck_assert(!meshd_stats_is_client(6, &a, UINT64_MAX)); /* another namespace */
     a.port = 1001;
-    ck_assert(!meshd_stats_is_client(5, &a));
+    ck_assert(!meshd_stats_is_client(5, &a, UINT64_MAX));
     a.port = 1000;
     struct mesh_addr far = a;
     far.ip[12] = 10; /* the interface of a namespace that the server sees from another one */
     memcpy(mesh_page_conns(m)[7].local_addr, far.ip, 16);
-    ck_assert(meshd_stats_is_client(5, &far));
-    ck_assert(meshd_stats_is_client(6, &far));
-    ck_assert(!meshd_stats_is_client(5, &a));
+    ck_assert(meshd_stats_is_client(5, &far, UINT64_MAX));
+    ck_assert(meshd_stats_is_client(6, &far, UINT64_MAX));
+    ck_assert(!meshd_stats_is_client(5, &a, UINT64_MAX));
     struct mesh_page_conn *c = &mesh_page_conns(m)[7];
     const uint8_t *tail = c->peer_addr + 12, other[4] = {1, 2, 3, 4};
     ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port, 0));
@@ -307,7 +307,7 @@ START_TEST(who_is_a_client)
     ck_assert(!meshd_stats_is_coming(5, other, c->peer_port, 0));
     ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port, c->opened_ns + 1));
     c->outbound = 0;
-    ck_assert(!meshd_stats_is_client(5, &far));
+    ck_assert(!meshd_stats_is_client(5, &far, UINT64_MAX));
     ck_assert(!meshd_stats_is_coming(5, tail, c->peer_port, 0));
     detach(m);
 }
