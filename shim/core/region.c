@@ -24,6 +24,7 @@
 #define HIGH_FD 700 /* out of the way of programs that count on low numbers */
 
 struct shim_region *_Atomic shim_regions[SHIM_REGIONS];
+_Atomic unsigned shim_region_last;
 static _Atomic uint64_t inode[SHIM_REGIONS]; /* of the memfds; unique on a host while it runs */
 static _Atomic int own_fd = -1;
 static _Atomic int known; /* a process to which ids of processes in the own region mean what they say, or 0 */
@@ -305,11 +306,45 @@ shim_region_adopt(int fd)
     return true;
 }
 
+/* A thread may sleep on a connection of it that another closed. Others' threads count, too: their names say nothing here. */
+static bool
+is_quiet(const struct shim_region *r)
+{
+    for (unsigned w = 0; w < SHIM_SLOTS / 64; w++) {
+        for (uint64_t v = atomic_load(&r->slot_bits[w]); v; v &= v - 1) {
+            const struct shim_slot *s = &r->slot[w * 64 + (unsigned)__builtin_ctzll(v)];
+            if (atomic_load(&s->rx_lock.owner) || atomic_load(&s->tx_lock.owner) || atomic_load(&s->rx_sleepers)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* What is replaced stays mapped until the next is: a thread may have come by its address in this moment. */
+static bool
+take_place(unsigned i, struct shim_region *now, struct shim_region *next, uint64_t ino)
+{
+    static struct shim_region *_Atomic replaced;
+    if (!atomic_compare_exchange_strong(&shim_regions[i], &now, next)) {
+        return false;
+    }
+    atomic_store(&inode[i], ino);
+    unsigned last = atomic_load(&shim_region_last);
+    while (last < i && !atomic_compare_exchange_weak(&shim_region_last, &last, i)) {
+    }
+    struct shim_region *old = now ? atomic_exchange(&replaced, now) : NULL;
+    if (old) {
+        munmap(old, sizeof(*old));
+    }
+    return true;
+}
+
 bool
-shim_region_join(int fd)
+shim_region_join(int fd, uint32_t busy)
 {
     uint64_t ino;
-    struct shim_region *p = stays_mapped(fd) ? map_existing(fd, &ino) : NULL, *none = NULL;
+    struct shim_region *p = stays_mapped(fd) ? map_existing(fd, &ino) : NULL;
     for (unsigned i = 0; p && i < SHIM_REGIONS; i++) {
         if (atomic_load(&inode[i]) == ino && shim_region_at(i)) {
             munmap(p, sizeof(*p)); /* we have it */
@@ -317,9 +352,13 @@ shim_region_join(int fd)
         }
     }
     for (unsigned i = 1; p && i < SHIM_REGIONS; i++) {
-        none = NULL;
-        if (atomic_compare_exchange_strong(&shim_regions[i], &none, p)) {
-            atomic_store(&inode[i], ino);
+        if (take_place(i, NULL, p, ino)) {
+            return true;
+        }
+    }
+    for (unsigned i = 1; p && i < SHIM_REGIONS; i++) {
+        struct shim_region *r = shim_region_at(i);
+        if (!(busy >> i & 1) && is_quiet(r) && take_place(i, r, p, ino)) {
             return true;
         }
     }

@@ -41,10 +41,18 @@ shim_region_at(unsigned i)
 {
     return atomic_load_explicit(&shim_regions[i % SHIM_REGIONS], memory_order_acquire);
 }
+extern _Atomic unsigned shim_region_last; /* the highest number that is in use, or was */
+/* Of this tree or another: there may be connections. */
+static inline bool
+shim_region_any(void)
+{
+    return shim_region_at(0) || atomic_load_explicit(&shim_region_last, memory_order_relaxed) > 0;
+}
 unsigned shim_region_index(const struct shim_slot *s);    /* in which s lies */
-/* Maps the region behind fd, another tree's, beside the own one. False: no room, none of this
+/* Maps the region behind fd, another tree's, beside the own one; where all numbers are taken, in the place of one that is not
+ * in `busy` (bit i: this process has something of region i), and where no thread is at work. False: no room, none of this
  * build, or one that could be taken from under us. */
-bool shim_region_join(int fd);
+bool shim_region_join(int fd, uint32_t busy);
 /* Maps the region if there is none yet; false when there is no memory. */
 bool shim_region_init(void);
 

@@ -83,6 +83,12 @@ shim_slot_handle(const struct shim_slot *s)
            (atomic_load(&s->generation) & GENERATIONS) << 16 | index_of(s);
 }
 
+unsigned
+shim_slot_region(uint32_t handle)
+{
+    return handle >> REGION_SHIFT;
+}
+
 struct shim_slot *
 shim_slot_alloc(void)
 {
@@ -378,8 +384,13 @@ shim_slot_ask(struct shim_slot *s)
 bool
 shim_slot_any_whole(void)
 {
-    const struct shim_region *r = shim_region();
-    return r && atomic_load_explicit(&r->whole, memory_order_relaxed);
+    for (unsigned i = 0; i <= atomic_load_explicit(&shim_region_last, memory_order_relaxed); i++) {
+        const struct shim_region *r = shim_region_at(i);
+        if (r && atomic_load_explicit(&r->whole, memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void

@@ -206,6 +206,7 @@ struct shim_slot *shim_slot_find(uint64_t cookie);
 /* A slot's name in descriptor words and work items: its index and a generation that changes when
  * it is freed, so that a stale name never leads to another connection's keys. */
 uint32_t shim_slot_handle(const struct shim_slot *s);
+unsigned shim_slot_region(uint32_t handle); /* the number of the region that it names */
 struct shim_slot *shim_slot_at(uint32_t handle);      /* whatever is there now */
 struct shim_slot *shim_slot_current(uint32_t handle); /* NULL when it is another's */
 

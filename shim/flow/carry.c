@@ -319,7 +319,7 @@ shim_carry_prepare(struct shim_carry *c, bool can_follow)
         shim_fresh_share(true); /* the image that has it may fork */
         shim_work_leave();
     }
-    if (!shim_region()) {
+    if (!shim_region_any()) {
         return;
     }
     shim_carry_each_fd(tally_one, &t);
@@ -340,7 +340,7 @@ shim_carry_undo(const struct shim_carry *c)
     if (c->fd >= 0) {
         (void)sys_fcntl(c->fd, F_SETFD, FD_CLOEXEC);
     }
-    if (!shim_region()) {
+    if (!shim_region_any()) {
         return;
     }
     if (shim_fdtab_may_write()) {

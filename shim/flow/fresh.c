@@ -178,7 +178,7 @@ shim_fresh_unshare(int fd)
 void
 shim_fresh_join(int fd)
 {
-    struct shim_slot *s = shim_region() ? shim_slot_find(shim_cookie(fd)) : NULL;
+    struct shim_slot *s = shim_region_any() ? shim_slot_find(shim_cookie(fd)) : NULL;
     if (s && shim_slot_phase(s) == SHIM_PHASE_FRESH) {
         (void)shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s));
         shim_slot_hold(s, shim_fdtab_owner(), 1 + shim_conn_adopt_aliases(fd));

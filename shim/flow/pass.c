@@ -52,7 +52,7 @@ shim_pass_sending(int fd, int n)
     if (n > 0 && shim_fd_kind(fd) == SHIM_FD_LISTENER) {
         shim_listener_child(); /* who gets it may accept */
     }
-    uint64_t cookie = shim_region() ? shim_cookie(fd) : 0;
+    uint64_t cookie = shim_region_any() ? shim_cookie(fd) : 0;
     struct shim_slot *s = shim_slot_find(cookie);
     if (!s || shim_slot_phase(s) == SHIM_PHASE_FRESH) {
         return;
@@ -83,6 +83,19 @@ is_connection(int fd)
            info.tcpi_state != TCP_LISTEN;
 }
 
+bool
+shim_pass_join(int region)
+{
+    uint32_t busy = shim_work_regions();
+    for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
+        uint32_t word = shim_fd_word(fd), kind = word >> SHIM_FD_KIND_SHIFT;
+        if (kind == SHIM_FD_CONN || kind == SHIM_FD_CLOSING) {
+            busy |= 1u << shim_slot_region(SHIM_FD_INDEX(word));
+        }
+    }
+    return shim_region_join(region, busy);
+}
+
 /* The slot of a connection that another tree opened; NULL: it is none of the mesh, or was replaced by
  * a dead end because it is one and cannot go on here. */
 static struct shim_slot *
@@ -95,7 +108,7 @@ claim(int fd)
     if (e != MESH_OK ? shim_env.fallback_pass : !known) {
         return NULL;
     }
-    if (region >= 0 && shim_region_join(region)) {
+    if (region >= 0 && shim_pass_join(region)) {
         s = shim_slot_find(shim_cookie(fd));
         (void)shim_link_try();
     }

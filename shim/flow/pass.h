@@ -14,6 +14,8 @@
 void shim_pass_sending(int fd, int n);
 /* One has come. again: nothing was counted for it (peeked at, or taken). */
 void shim_pass_received(int fd, bool again);
+/* Maps that region of another tree: true. In the place of one of which nothing is left here, if need be. */
+bool shim_pass_join(int region);
 /* The program took fd out of the process behind pidfd. */
 void shim_pass_taken(int pidfd, int fd);
 

@@ -101,7 +101,7 @@ shim_conn_exit(bool for_good)
     if (for_good && !atomic_exchange(&over, true)) {
         shim_listener_exit();
     }
-    for (int fd = 0, end = shim_region() ? shim_fdtab_limit() : 0; fd < end; fd++) {
+    for (int fd = 0, end = shim_region_any() ? shim_fdtab_limit() : 0; fd < end; fd++) {
         uint32_t word = shim_fd_word(fd);
         struct shim_slot *s = word >> SHIM_FD_KIND_SHIFT == SHIM_FD_CONN
                                   ? shim_slot_current(SHIM_FD_INDEX(word))

@@ -61,7 +61,7 @@ try_one(int n, void *arg)
     }
     int fd = (int)sys_call(SYS_pidfd_getfd, o->pidfd, n, 0, 0);
     if (fd >= 0) {
-        o->found = is_ours(fd) && shim_region_join(fd) && shim_slot_find(o->cookie);
+        o->found = is_ours(fd) && shim_pass_join(fd) && shim_slot_find(o->cookie);
         (void)sys_close(fd);
     }
 }

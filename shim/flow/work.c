@@ -253,6 +253,20 @@ shim_work_watch(struct shim_slot *s, int fd)
     }
 }
 
+uint32_t
+shim_work_regions(void)
+{
+    uint32_t found = 0;
+    bool locked = shim_work_items() > 0 && shim_work_enter();
+    for (const struct shim_work *w = locked ? head : NULL; w; w = w->next) {
+        found |= 1u << shim_slot_region(w->slot);
+    }
+    if (locked) {
+        shim_work_leave();
+    }
+    return found;
+}
+
 bool
 shim_work_has(const struct shim_slot *s)
 {

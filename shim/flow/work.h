@@ -135,6 +135,8 @@ void shim_work_wake(const struct shim_slot *s);
 
 /* Another process connects what fd is here, too: an item that does no more than to see it done. */
 void shim_work_watch(struct shim_slot *s, int fd);
+/* Bit i: an item of region i is on the list. */
+uint32_t shim_work_regions(void);
 /* There is an item of s that can go on with its handshake. */
 bool shim_work_has(const struct shim_slot *s);
 

@@ -28,7 +28,7 @@
 void
 sym_finish(bool for_good)
 {
-    if (shim_env.on && (shim_work_any() || shim_region()) && shim_fdtab_may_write()) {
+    if (shim_env.on && (shim_work_any() || shim_region_any()) && shim_fdtab_may_write()) {
         shim_work_finish();
         shim_conn_exit(for_good);
         if (for_good) {
@@ -132,7 +132,7 @@ stop(void)
     }
     atomic_store(&ending, true);
     sym_finish(false);
-    if (shim_region()) {
+    if (shim_region_any()) {
         (void)on_exit(arm, NULL);
     }
 }

@@ -111,21 +111,45 @@ START_TEST(a_region_that_can_shrink_is_not_joined)
 {
     ck_assert(shim_region_init());
     int fd = another_region(), own = shim_region_fd();
-    ck_assert(!shim_region_join(fd));
+    ck_assert(!shim_region_join(fd, 0));
     ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW), 0);
-    ck_assert(!shim_region_join(fd));
+    ck_assert(!shim_region_join(fd, 0));
     ck_assert_ptr_null(shim_region_at(1));
     ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
-    ck_assert(shim_region_join(fd));
+    ck_assert(shim_region_join(fd, 0));
     ck_assert_ptr_nonnull(shim_region_at(1));
-    ck_assert(shim_region_join(fd)); /* again: it is there */
+    ck_assert(shim_region_join(fd, 0)); /* again: it is there */
     ck_assert_ptr_null(shim_region_at(2));
     close(fd);
     ck_assert_int_ge(own, 0); /* ours is one that others can join, and nobody can cut */
     ck_assert_int_ne(ftruncate(own, 4096), 0);
     ck_assert_int_eq(fcntl(own, F_GET_SEALS) & F_SEAL_SHRINK, F_SEAL_SHRINK);
-    ck_assert(shim_region_join(own));
+    ck_assert(shim_region_join(own, 0));
     ck_assert_ptr_null(shim_region_at(2));
+}
+END_TEST
+
+START_TEST(a_region_takes_the_place_of_one_that_is_not_needed)
+{
+    ck_assert(shim_region_init());
+    for (unsigned i = 1; i <= SHIM_REGIONS + 1; i++) {
+        int fd = another_region();
+        struct shim_region *before = shim_region_at(3), *first = shim_region_at(1);
+        ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+        if (i < SHIM_REGIONS) {
+            ck_assert(shim_region_join(fd, ~0u));
+        } else {
+            ck_assert(!shim_region_join(fd, ~0u));
+            atomic_store(&before->slot[70].rx_sleepers, 1);
+            atomic_store(&before->slot_bits[1], 1 << 6);
+            ck_assert(!shim_region_join(fd, ~8u)); /* somebody sleeps there */
+            atomic_store(&before->slot[70].rx_sleepers, 0);
+            ck_assert(shim_region_join(fd, ~8u));
+            ck_assert_ptr_ne(shim_region_at(3), before);
+            ck_assert_ptr_eq(shim_region_at(1), first);
+        }
+        close(fd);
+    }
 }
 END_TEST
 
@@ -135,16 +159,16 @@ START_TEST(a_region_of_another_size_or_build_is_not_joined)
     int fd = memfd_create("region", MFD_CLOEXEC | MFD_ALLOW_SEALING), p[2];
     ck_assert_int_eq(ftruncate(fd, sizeof(struct shim_region) - 1), 0);
     ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
-    ck_assert(!shim_region_join(fd));
+    ck_assert(!shim_region_join(fd, 0));
     close(fd);
     fd = another_region();
     ck_assert_int_eq(pwrite(fd, "x", 1, 3), 1);
     ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
-    ck_assert(!shim_region_join(fd));
+    ck_assert(!shim_region_join(fd, 0));
     close(fd);
     ck_assert_int_eq(pipe(p), 0);
-    ck_assert(!shim_region_join(p[0]));
-    ck_assert(!shim_region_join(-1));
+    ck_assert(!shim_region_join(p[0], 0));
+    ck_assert(!shim_region_join(-1, 0));
     ck_assert_ptr_null(shim_region_at(1));
 }
 END_TEST
@@ -683,6 +707,7 @@ main(void)
     tcase_add_test(t, spills_are_bounded_and_wiped);
     tcase_add_test(t, a_region_that_can_shrink_is_not_joined);
     tcase_add_test(t, a_region_of_another_size_or_build_is_not_joined);
+    tcase_add_test(t, a_region_takes_the_place_of_one_that_is_not_needed);
     tcase_add_test(t, the_child_gets_us_once);
     tcase_add_test(t, a_number_that_is_used_again);
     tcase_add_test(t, a_lock_survives_its_holder);
