@@ -5,6 +5,8 @@
 #include "shim/flow/goodbye.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include "shim/core/fdtab.h"
 #include "shim/flow/audit.h"
@@ -93,15 +95,45 @@ shim_goodbye(int fd, struct shim_slot *s, bool try)
                                         : 0;
 }
 
-/* The peer had closed altogether, and close_notify, which is data, made it answer with a reset before
- * the FIN was out. To a FIN alone it would not have: the bare call succeeds. */
+/* The peer's FIN has come; close_notify waits for ours. A reset before this is the program's to see. */
+static bool
+peer_ended(int fd)
+{
+    uint8_t state = 0;
+    socklen_t len = sizeof(state); /* the first byte of struct tcp_info */
+    return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &len) == 0 && state == TCP_CLOSE_WAIT;
+}
+
+static void
+take_error(int fd)
+{
+    int e;
+    socklen_t len = sizeof(e);
+    (void)sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len);
+}
+
+void
+shim_goodbye_fin(int fd)
+{
+    bool ended = peer_ended(fd);
+    (void)sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0);
+    if (ended) {
+        take_error(fd);
+    }
+}
+
+/* To a FIN alone the peer would not have answered with a reset before it was out: the bare call succeeds. */
 static int
 shutdown_real(int fd, int how, bool said_goodbye)
 {
+    bool ended = said_goodbye && peer_ended(fd);
     int saved = errno, r = shim_real.shutdown(fd, how);
     if (r < 0 && errno == ENOTCONN && said_goodbye) {
         errno = saved;
         r = 0;
+    }
+    if (ended) {
+        take_error(fd);
     }
     return r;
 }

@@ -15,5 +15,8 @@
 int shim_goodbye(int fd, struct shim_slot *s, bool try);
 /* Takes out control records. False: there is data that the program never read. Not of the kernel's TLS. */
 bool shim_goodbye_clear(int fd, struct shim_slot *s, bool try);
+/* FIN, behind close_notify. A peer that had closed altogether answers that, which is data, with a reset; it would not
+ * to a FIN, so no error is left: a program may look at it before it reads what has come. */
+void shim_goodbye_fin(int fd);
 
 #endif

@@ -13,6 +13,7 @@
 #include "shim/flow/conn.h"
 #include "shim/flow/detect.h"
 #include "shim/flow/early.h"
+#include "shim/flow/goodbye.h"
 #include "shim/flow/hs_int.h"
 #include "shim/flow/ktls.h"
 #include "shim/flow/plain.h"
@@ -217,7 +218,7 @@ drive_open(struct shim_work *w)
         if (r == 0 && !w->helper && (w->owned || shim_slot_has(s, SHIM_SF_FIN_DUE))) {
             r = shim_tx_close_notify(w->fd, s);
             if (r == 0 && !w->owned) {
-                (void)sys_call(SYS_shutdown, w->fd, SHUT_WR, 0, 0);
+                shim_goodbye_fin(w->fd);
                 atomic_fetch_and(&s->flags, ~(uint32_t)SHIM_SF_FIN_DUE);
             }
         }
@@ -250,7 +251,7 @@ drive_kernel(struct shim_work *w)
     if (w->owned || shim_slot_has(s, SHIM_SF_FIN_DUE)) {
         r = shim_ktls_close_notify(w->fd, s);
         if (r == 0 && !w->owned) {
-            (void)sys_call(SYS_shutdown, w->fd, SHUT_WR, 0, 0);
+            shim_goodbye_fin(w->fd);
             atomic_fetch_and(&s->flags, ~(uint32_t)SHIM_SF_FIN_DUE);
         }
     }
