@@ -8,12 +8,12 @@
 #define ROUNDS 300
 #define OTHERS 3
 
-static int over;
+static int over, lfd;
 
 static void
-crowd(int lfd)
+crowd(int unused)
 {
-    (void)lfd;
+    (void)unused;
     while (app_poll(over, POLLIN, 0) == 0) {
         char b;
         int fd = app_connect();
@@ -23,11 +23,11 @@ crowd(int lfd)
 }
 
 static void
-client(int lfd)
+client(int unused)
 {
     char b[100];
     int lost = 0;
-    (void)lfd;
+    (void)unused;
     for (int i = 0; i < ROUNDS; i++) {
         int fd = app_bare_client();
         CK(shutdown(fd, SHUT_WR));
@@ -43,8 +43,9 @@ static void *
 serve(void *arg)
 {
     char b[10];
+    (void)arg;
     for (;;) {
-        int fd = (int)CK(accept(*(int *)arg, NULL, NULL));
+        int fd = (int)CK(accept(lfd, NULL, NULL));
         if (app_poll(fd, POLLIN, 20) & POLLIN)
             (void)read(fd, b, sizeof b);
         (void)send(fd, "hello", 5, MSG_NOSIGNAL);
@@ -60,12 +61,12 @@ main(int argc, char **argv)
     pthread_t s[4];
     app_main(argc, argv);
     over = app_gate();
-    int lfd = app_listen();
+    lfd = app_listen();
     for (int i = 0; i < OTHERS; i++)
         app_start_fork(&o[i], crowd, -1);
     app_start_fork(&t, client, -1);
     for (int i = 0; i < 4; i++)
-        MUST(pthread_create(&s[i], NULL, serve, &lfd) == 0);
+        MUST(pthread_create(&s[i], NULL, serve, NULL) == 0);
     app_join(&t, "client");
     for (int i = 0; i < OTHERS; i++)
         app_join(&o[i], "other");
