@@ -58,12 +58,7 @@ run(char **argv, int fd, int spawn)
 static void
 receiver(int sock)
 {
-    char c[CMSG_SPACE(sizeof(int))], b;
-    struct iovec v = {&b, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof c};
-    int fd;
-    CK(recvmsg(sock, &m, 0));
-    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+    int fd = app_take_fd(sock);
     RES(send(fd, "hello", 5, MSG_NOSIGNAL));
     CK(close(fd));
 }
@@ -73,14 +68,9 @@ pass(int fd)
 {
     struct app_task t;
     int p[2];
-    char c[CMSG_SPACE(sizeof(int))] = {0};
-    struct iovec v = {"x", 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof c};
     CK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
     app_start_fork(&t, receiver, p[0]);
-    *CMSG_FIRSTHDR(&m) = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
-    memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fd, sizeof fd);
-    CK(sendmsg(p[1], &m, 0));
+    app_pass_fd(p[1], fd);
     CK(close(fd));
     app_join(&t, "receiver");
 }

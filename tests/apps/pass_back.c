@@ -13,33 +13,15 @@
 static void
 give(int sock, int fd)
 {
-    char c[CMSG_SPACE(sizeof fd)] = {0};
-    struct iovec v = {"x", 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof c};
-    *CMSG_FIRSTHDR(&m) = (struct cmsghdr){CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS};
-    memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fd, sizeof fd);
-    CK(sendmsg(sock, &m, 0));
+    app_pass_fd(sock, fd);
     CK(close(fd));
-}
-
-/* -1: nobody gives any more. */
-static int
-take(int sock)
-{
-    char c[CMSG_SPACE(sizeof(int))], b;
-    struct iovec v = {&b, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof c};
-    int fd = -1;
-    if (CK(recvmsg(sock, &m, 0)) > 0)
-        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
-    return fd;
 }
 
 static void
 keep(int sock)
 {
-    for (int fd; (fd = take(sock)) >= 0;)
-        give(sock, fd);
+    for (int i = 0; i < CLIENTS * ROUNDS; i++)
+        give(sock, app_take_fd(sock));
 }
 
 static void
@@ -53,7 +35,7 @@ client(int sock, in_port_t port)
         MUST(app_get(fd, b, 11) == 11);
         say("%.11s\n", b);
         give(sock, fd);
-        fd = take(sock);
+        fd = app_take_fd(sock);
     }
     CK(close(fd));
 }

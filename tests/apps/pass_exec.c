@@ -8,26 +8,10 @@
 #include "app_proc.h"
 
 static void
-give(int sock, int fd)
-{
-    char c[CMSG_SPACE(sizeof fd)] = {0};
-    struct iovec v = {"x", 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof c};
-    *CMSG_FIRSTHDR(&m) = (struct cmsghdr){CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS};
-    memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fd, sizeof fd);
-    CK(sendmsg(sock, &m, 0));
-    CK(close(fd));
-}
-
-static void
 go_on(int sock, int is_static)
 {
-    char c[CMSG_SPACE(sizeof(int))], b, image[PATH_MAX];
-    struct iovec v = {&b, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof c};
-    int fd, null = (int)CK(open("/dev/null", O_WRONLY));
-    CK(recvmsg(sock, &m, 0));
-    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+    char image[PATH_MAX];
+    int fd = app_take_fd(sock), null = (int)CK(open("/dev/null", O_WRONLY));
     CK(dup2(fd, 1));
     CK(dup2(null, 2));
     CK(close(fd));
@@ -67,7 +51,9 @@ main(int argc, char **argv)
     CK(close(p[0]));
     int lfd = app_listen();
     app_start_fork(&t, server, lfd);
-    give(p[1], app_connect());
+    int fd = app_connect();
+    app_pass_fd(p[1], fd);
+    CK(close(fd));
     MUST(waitpid(pid, NULL, 0) == pid);
     app_join(&t, "server");
     return 0;
