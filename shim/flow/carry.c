@@ -328,7 +328,7 @@ shim_carry_prepare(struct shim_carry *c, bool can_follow)
         shim_carry_offer(c);
     }
     if (!t.pid) {
-        shim_work_finish();
+        shim_work_finish(false);
         let_go(false);
     }
 }

@@ -6,11 +6,13 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 
 #include "shim/core/fdtab.h"
 #include "shim/core/stat.h"
+#include "shim/flow/audit.h"
 #include "shim/flow/carry.h"
 #include "shim/flow/conn_int.h"
 #include "shim/flow/ident.h"
@@ -228,6 +230,10 @@ shim_conn_is_orphan(struct shim_slot *s)
         (uint32_t)shim_slot_phase(s) != phase) {
         return false;
     }
+    if (phase == SHIM_PHASE_HANDSHAKE && shim_work_goes_on(s)) {
+        atomic_store(&s->hs_pid, shim_fdtab_owner()); /* ours is a copy from before fork, and nothing was said since */
+        return false;
+    }
     atomic_store(&s->err, MESH_E_HOLDER_DIED);
     atomic_store(&s->fail_errno, ECONNRESET);
     if (atomic_compare_exchange_strong(&s->phase, &phase, SHIM_PHASE_FAILED)) {
@@ -386,5 +392,13 @@ shim_conn_setsockopt(int fd, int level, int opt, const void *val, socklen_t len)
             atomic_fetch_and(&s->flags, ~(uint32_t)SHIM_SF_ABORT);
         }
     }
-    return shim_real.setsockopt(fd, level, opt, val, len);
+    bool locked = level == IPPROTO_TCP && opt == TCP_NODELAY && shim_slot_phase(s) == SHIM_PHASE_OPEN &&
+                  shim_audit_tx(fd, s, false) == 0; /* not while a writer pushes its first data by it, and sets it back */
+    r = shim_real.setsockopt(fd, level, opt, val, len);
+    if (locked) {
+        int saved = errno;
+        shim_lock_put(&s->tx_lock);
+        errno = saved;
+    }
+    return r;
 }

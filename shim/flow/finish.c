@@ -29,7 +29,7 @@ has_unsent(const struct shim_work *w)
         shim_slot_phase(s) == SHIM_PHASE_FAILED) {
         return false;
     }
-    bool ours = shim_slot_has(s, SHIM_SF_COMMON) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
+    bool ours = (shim_slot_has(s, SHIM_SF_COMMON) || w->step > 0) && shim_slot_phase(s) < SHIM_PHASE_OPEN &&
                 !shim_slot_is_only(s, shim_fdtab_owner()); /* others wait for it */
     return w->early_len > w->early_off ||
            (!w->abandoned && (ours || w->owned || (s->tx_spill && !w->helper) || is_unheard(w) ||
@@ -64,16 +64,23 @@ may_hand_off(const struct shim_work *w)
            left(w) <= 65536;
 }
 
+/* What the program has open a child goes on with, if there will be one. */
+static bool
+is_to_lose(const struct shim_work *w, bool goes_on)
+{
+    return has_unsent(w) && (!goes_on || w->owned);
+}
+
 /* False: meshd did not take everything. It is given up at the first that it does not even answer: there may be hundreds. */
 static bool
-hand_off(void)
+hand_off(bool goes_on)
 {
     bool all = true;
     if (!shim_work_enter()) {
         return true;
     }
     for (struct shim_work *w = shim_work_first(); w; w = w->next) {
-        if (!has_unsent(w) || !may_hand_off(w)) {
+        if (!is_to_lose(w, goes_on) || !may_hand_off(w)) {
             continue;
         }
         w->handed = true;
@@ -115,13 +122,13 @@ work_off(uint64_t until, uint64_t hopeless_from)
 }
 
 static void
-count_lost(void)
+count_lost(bool goes_on)
 {
     if (!shim_work_enter()) {
         return;
     }
     for (struct shim_work *w = shim_work_first(); w; w = w->next) {
-        if (has_unsent(w) && (left(w) || is_unheard(w))) {
+        if (is_to_lose(w, goes_on) && (left(w) || is_unheard(w))) {
             shim_stat_err(MESH_E_LINGER);
             shim_log_error("%zu bytes: %s", left(w), mesh_err_text(MESH_E_LINGER));
             w->handed = true; /* once is enough: exit comes here more than once */
@@ -131,7 +138,7 @@ count_lost(void)
 }
 
 void
-shim_work_finish(void)
+shim_work_finish(bool goes_on)
 {
     struct mesh_snap snap = shim_link_snapshot();
     struct mesh_snap_settings set;
@@ -141,9 +148,9 @@ shim_work_finish(void)
     mesh_snap_settings(&snap, &set);
     uint64_t start = shim_now(), until = start + (uint64_t)set.linger_ms * 1000000;
     work_off(until, start + (uint64_t)set.accept_grace_ms * 1000000);
-    if (!hand_off()) {
+    if (!hand_off(goes_on)) {
         work_off(until, SHIM_NEVER);
-        (void)hand_off(); /* what is left now: meshd may have come back */
+        (void)hand_off(goes_on); /* what is left now: meshd may have come back */
     }
-    count_lost();
+    count_lost(goes_on);
 }

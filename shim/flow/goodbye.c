@@ -5,8 +5,10 @@
 #include "shim/flow/goodbye.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 
 #include "shim/core/fdtab.h"
 #include "shim/flow/audit.h"
@@ -19,6 +21,9 @@
 #include "shim/flow/work.h"
 #include "shim/link/link.h"
 #include "shim/real.h"
+#include "shim/tls/tls.h"
+
+#define NOTIFY_LEN (int)(SHIM_REC_OVERHEAD + 2u) /* of close_notify */
 
 bool
 shim_goodbye_clear(int fd, struct shim_slot *s, bool try)
@@ -95,13 +100,16 @@ shim_goodbye(int fd, struct shim_slot *s, bool try)
                                         : 0;
 }
 
-/* The peer's FIN has come; close_notify waits for ours. A reset before this is the program's to see. */
+/* The peer's FIN has come; close_notify waits for ours, and for nothing of the program's. A reset before this is the
+ * program's to see, and so is one that its own bytes may draw: those a cork or MSG_MORE holds go with our FIN. */
 static bool
 peer_ended(int fd)
 {
     uint8_t state = 0;
+    int out = 0;
     socklen_t len = sizeof(state); /* the first byte of struct tcp_info */
-    return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &len) == 0 && state == TCP_CLOSE_WAIT;
+    return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &len) == 0 && state == TCP_CLOSE_WAIT &&
+           sys_call(SYS_ioctl, fd, SIOCOUTQ, &out, 0) == 0 && out <= NOTIFY_LEN;
 }
 
 static void

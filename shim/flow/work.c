@@ -279,6 +279,18 @@ shim_work_has(const struct shim_slot *s)
     return has;
 }
 
+bool
+shim_work_goes_on(const struct shim_slot *s)
+{
+    bool does = false;
+    if (shim_work_items() > 0 && shim_work_enter()) {
+        const struct shim_work *w = shim_work_of(s);
+        does = w && !w->abandoned && w->step == atomic_load(&s->hs_step);
+        shim_work_leave();
+    }
+    return does;
+}
+
 void
 shim_work_tail(struct shim_slot *s, int fd)
 {

@@ -139,6 +139,7 @@ void shim_work_watch(struct shim_slot *s, int fd);
 uint32_t shim_work_regions(void);
 /* There is an item of s that can go on with its handshake. */
 bool shim_work_has(const struct shim_slot *s);
+bool shim_work_goes_on(const struct shim_slot *s); /* and it is the newest of all copies */
 
 /* Something happens on this connection: the next pass is to look at its item. */
 void shim_work_touch(const struct shim_slot *s);
@@ -170,7 +171,7 @@ int shim_work_wait_since(const struct shim_work_seen *before, struct pollfd *p, 
                          const sigset_t *mask, struct shim_slot *until);
 
 /* At exit: finishes what it can within the linger time, hands the rest to meshd. */
-void shim_work_finish(void);
+void shim_work_finish(bool goes_on);
 
 void shim_work_before_fork(void);
 void shim_work_after_fork(bool child);

@@ -29,10 +29,10 @@ void
 sym_finish(bool for_good)
 {
     if (shim_env.on && (shim_work_any() || shim_region_any()) && shim_fdtab_may_write()) {
-        shim_work_finish();
+        shim_work_finish(false);
         shim_conn_exit(for_good);
         if (for_good) {
-            shim_work_finish(); /* close_notify that found no room */
+            shim_work_finish(false); /* close_notify that found no room */
         }
     }
 }

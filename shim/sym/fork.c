@@ -18,6 +18,7 @@
 #include "shim/flow/conn.h"
 #include "shim/flow/ident.h"
 #include "shim/flow/listener.h"
+#include "shim/flow/work.h"
 #include "shim/link/link.h"
 #include "shim/ready/ready.h"
 #include "shim/sym/sym.h"
@@ -175,6 +176,8 @@ sym_fork_by_number(long n, const long a[6], long *r)
 SHIM_EXPORT int
 daemon(int stay, int keep)
 {
-    sym_finish(false);
+    if (shim_env.on && shim_work_any() && shim_fdtab_may_write()) {
+        shim_work_finish(true);
+    }
     return shim_real.daemon(stay, keep);
 }

@@ -4,6 +4,7 @@
  * [pthreads(7)].
  */
 /* run: timeout 60 */
+/* run: noasan */
 #include "app.h"
 
 static int c, s, lfd, ep, idle;

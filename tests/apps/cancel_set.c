@@ -4,6 +4,7 @@
  * that is in a set of epoll, or the set, is told of as before.
  */
 /* run: modes conn set */
+/* run: noasan */
 #include "app.h"
 
 static int what;
