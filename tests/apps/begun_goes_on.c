@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * begun_goes_on: who began to connect to a server that does not accept yet ends, by exit, _exit or in daemon(); its child
- * goes on with the connection, which is accepted then. `block_`: connect() had succeeded. Without it, exit and _exit: INTERPOSE.md, Deviations.
+ * goes on with the connection, which is accepted then. `block_`: connect() had succeeded. Where it had not, exit and _exit
+ * are among INTERPOSE.md's deviations.
  */
 /* run: modes daemon block_exit block__exit block_daemon */
 #include "app.h"
