@@ -143,8 +143,8 @@ ended(struct shim_work *w)
     return w->ended ? SHIM_DETECT_WAIT : o == SHIM_ORIGIN_OUTSIDE ? SHIM_DETECT_PLAIN : SHIM_DETECT_GONE;
 }
 
-/* A hello that is not whole and never will be, or not in the time of a handshake, is the program's to make something of. One for which there is no room goes
- * by what is there of it. */
+/* A hello that is not whole and never will be, or not in the time of a handshake, is the program's to make something of.
+ * One for which there is no room goes by what is there of it. */
 enum shim_detect
 shim_detect(struct shim_work *w)
 {

@@ -78,7 +78,8 @@ tcp_is_up(struct shim_work *w, bool *failed)
     return true;
 }
 
-static bool
+/* The first words are drive_handshake's, as all others, under the lock: a copy of the item that fork made may be here, too. */
+static void
 start_tls(struct shim_work *w)
 {
     struct shim_slot *s = shim_hs_slot(w);
@@ -87,7 +88,7 @@ start_tls(struct shim_work *w)
     mesh_snap_settings(&snap, &set);
     uint32_t connecting = SHIM_PHASE_CONNECTING;
     if (!atomic_compare_exchange_strong(&s->phase, &connecting, SHIM_PHASE_HANDSHAKE)) {
-        return false; /* another process has ended it in this moment */
+        return; /* another process has ended it in this moment, or begun */
     }
     w->started = shim_now();
     w->grace_at = w->started + (uint64_t)set.accept_grace_ms * 1000000;
@@ -95,7 +96,6 @@ start_tls(struct shim_work *w)
         w->grace_at = w->started;
     }
     shim_hs_changed(w); /* it is waited for to be readable now, no longer to be writable */
-    return shim_hs_talk(w);
 }
 
 /* A peer that has begun must go on. A server that has sent its flight grants more time: the client
@@ -347,7 +347,7 @@ shim_hs_drive(struct shim_work *w)
             }
             return shim_slot_phase(s) == SHIM_PHASE_FAILED;
         }
-        (void)start_tls(w);
+        start_tls(w);
         phase = shim_slot_phase(s);
     }
     if (phase == SHIM_PHASE_HANDSHAKE) {

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * begun_goes_on: who began to connect to a server that does not accept yet ends, by exit, _exit or in daemon(); its child
- * goes on with the connection, which is accepted then. `block_`: connect() had succeeded. Where it had not, exit and _exit
- * are among INTERPOSE.md's deviations.
+ * goes on with the connection, which is accepted then. `block_`: connect() had succeeded.
  */
-/* run: modes daemon block_exit block__exit block_daemon */
+/* run: modes exit _exit daemon block_exit block__exit block_daemon */
 #include "app.h"
 
 #include <stdbool.h>
