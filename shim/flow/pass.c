@@ -10,6 +10,7 @@
 
 #include "shim/core/env.h"
 #include "shim/core/fdtab.h"
+#include "shim/core/lock.h"
 #include "shim/core/log.h"
 #include "shim/core/region.h"
 #include "shim/core/stat.h"
@@ -83,8 +84,11 @@ is_connection(int fd)
            info.tcpi_state != TCP_LISTEN;
 }
 
-bool
-shim_pass_join(int region)
+/* While a connection's slot is looked for and until the descriptor names it: its region is not replaced meanwhile. */
+static struct shim_private lock;
+
+static bool
+join(int region)
 {
     uint32_t busy = shim_work_regions();
     for (int fd = 0, end = shim_fdtab_limit(); fd < end; fd++) {
@@ -96,20 +100,51 @@ shim_pass_join(int region)
     return shim_region_join(region, busy);
 }
 
-/* The slot of a connection that another tree opened; NULL: it is none of the mesh, or was replaced by
- * a dead end because it is one and cannot go on here. */
+bool
+shim_pass_join(int region)
+{
+    bool locked = shim_private_enter(&lock), there = join(region);
+    if (locked) {
+        shim_private_leave(&lock);
+    }
+    return there;
+}
+
+/* The slot of fd, which has its name from now on; NULL: there is none. region: where to look, too, or -1. */
 static struct shim_slot *
-claim(int fd)
+take_in(int fd, int region, bool again)
+{
+    bool locked = shim_private_enter(&lock);
+    struct shim_slot *s = region < 0 || join(region) ? shim_slot_find(shim_cookie(fd)) : NULL;
+    if (s && !shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s))) {
+        s = NULL;
+    }
+    if (s && shim_region_index(s) > 0) {
+        atomic_store(&s->crowded, 1); /* that tree may not know us by this number */
+    }
+    if (s && again) {
+        shim_slot_hold(s, shim_fdtab_owner(), 1);
+    } else if (s) {
+        shim_slot_name(s, shim_fdtab_owner(), 1);
+    }
+    if (locked) {
+        shim_private_leave(&lock);
+    }
+    return s;
+}
+
+/* A connection that another tree opened, or none of the mesh. One that cannot go on here becomes a dead end. */
+static void
+claim(int fd, bool again)
 {
     int region = -1;
     bool known = false;
-    struct shim_slot *s = NULL;
     enum mesh_err e = shim_link_claim(fd, &known, &region);
     if (e != MESH_OK ? shim_env.fallback_pass : !known) {
-        return NULL;
+        return;
     }
-    if (region >= 0 && shim_pass_join(region)) {
-        s = shim_slot_find(shim_cookie(fd));
+    struct shim_slot *s = region >= 0 ? take_in(fd, region, again) : NULL;
+    if (s) {
         (void)shim_link_try();
     }
     if (s && shim_ident_engine() == MESH_OK) {
@@ -121,7 +156,6 @@ claim(int fd)
     if (!s) {
         shim_carry_dead_end(fd);
     }
-    return s;
 }
 
 void
@@ -133,19 +167,13 @@ shim_pass_received(int fd, bool again)
     (void)shim_fdtab_set(fd, SHIM_FD_NONE, 0);
     if (!is_connection(fd)) {
         shim_conn_inherited(fd);
-        return;
+    } else if (!take_in(fd, -1, again)) {
+        claim(fd, again);
     }
-    struct shim_slot *s = shim_slot_find(shim_cookie(fd));
-    s = s ? s : claim(fd);
-    if (!s || !shim_fdtab_set(fd, SHIM_FD_CONN, shim_slot_handle(s))) {
-        return;
-    }
-    if (shim_region_index(s) > 0) {
-        atomic_store(&s->crowded, 1); /* that tree may not know us by this number */
-    }
-    if (again) {
-        shim_slot_hold(s, shim_fdtab_owner(), 1);
-    } else {
-        shim_slot_name(s, shim_fdtab_owner(), 1);
-    }
+}
+
+void
+shim_pass_forked(void)
+{
+    shim_private_forked(&lock, false);
 }

@@ -18,5 +18,7 @@ void shim_pass_received(int fd, bool again);
 bool shim_pass_join(int region);
 /* The program took fd out of the process behind pidfd. */
 void shim_pass_taken(int pidfd, int fd);
+/* In the child of fork. */
+void shim_pass_forked(void);
 
 #endif

@@ -15,6 +15,7 @@
 #include "shim/flow/ident.h"
 #include "shim/flow/limit.h"
 #include "shim/flow/listener.h"
+#include "shim/flow/pass.h"
 #include "shim/flow/retry.h"
 #include "shim/flow/shape.h"
 #include "shim/flow/work.h"
@@ -138,6 +139,7 @@ void
 shim_conn_forked(void)
 {
     atomic_store(&over, false);
+    shim_pass_forked();
     /* In another pid namespace our numbers are somebody else's. */
     bool same = !shim_region() || shim_region_forked();
     shim_lock_forked(!same);
