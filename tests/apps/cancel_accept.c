@@ -77,7 +77,7 @@ main(void)
         }
     }
     /* glibc before 2.41 loses one now and then itself [bug 12683] */
-    say("lost %s\n", lost > ROUNDS / 20 ? "many" : "none");
+    say("lost %s\n", lost > ROUNDS / 10 ? "many" : "none");
     app_join(&t, "client");
     return 0;
 }
